@@ -1,0 +1,25 @@
+"""The exceptions that carry an exit status, so that every layer can refuse and the command line can report.
+
+A message is one line: what arrived, what was allowed, what to type. The command line prints it and exits with `status`.
+"""
+
+
+class RaysaeError(Exception):
+    """Base of the errors a user is meant to read; `status` is the exit status of the process."""
+
+    status = 1
+
+
+class BadInput(RaysaeError):
+    """Configuration or data that cannot be used; nothing was written."""
+
+    status = 2
+
+    def __init__(self, arrived: str, allowed: str, cure: str) -> None:
+        super().__init__(f"{arrived}; {allowed}; {cure}")
+
+
+class Refused(RaysaeError):
+    """A phase gate, a broken seal or a failed verification."""
+
+    status = 5
