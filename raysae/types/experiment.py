@@ -1,0 +1,415 @@
+"""One experiment: a frozen tree read from YAML with `key=value` overrides.
+
+What an experiment is *made of* is fingerprinted (`fingerprint`); how it is run (actors, paths, log targets) is not: those
+fields carry `RUN_ONLY` and may change between two attempts at the same run folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from raysae.errors import BadInput
+from raysae.types.hookpoint import HookPoint
+
+RUN_ONLY = {"run_only": True}
+"""Marks a field that says how a run is carried out, not what it is."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SplitShares(_Part):
+    """How rows without a split of their own are divided, by a hash of the problem."""
+
+    fit: float = Field(0.1, gt=0, lt=1)
+    """Share of problems in FIT."""
+    test: float = Field(0.2, gt=0, lt=1)
+    """Share of problems in TEST; unused when the source has test rows of its own."""
+
+    @model_validator(mode="after")
+    def _leaves_train(self) -> "SplitShares":
+        if self.fit + self.test >= 1:
+            raise ValueError(
+                f"fit + test = {self.fit + self.test:g} leaves nothing for TRAIN; type for example fit=0.1 test=0.2"
+            )
+        return self
+
+
+class CorpusConfig(_Part):
+    """The reasoning text."""
+
+    name: str | tuple[str, ...] = "arithmetic_cot"
+    """Corpus name, or several."""
+    config: str = "main"
+    """Configuration of the source (GSM8K: main)."""
+    path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """A file or folder with the source's own layout; null reads the hub. What it holds is fingerprinted, not where it is."""
+    records: int | None = Field(None, gt=0)
+    """How many records to take from the start of each native split, or to generate; null takes all."""
+    splits: SplitShares = SplitShares()
+    block_records: int = Field(2048, gt=0)
+    """Records per corpus block."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,) if isinstance(self.name, str) else self.name
+
+
+class TokenizerConfig(_Part):
+    """Text to tokens."""
+
+    name: str | None = None
+    """Hub id of a fast tokenizer; null takes the model's own."""
+    path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """A folder with `tokenizer.json`; its content is fingerprinted."""
+    ctx_len: int | None = Field(None, gt=1)
+    """Tokens per document at most; null: the smaller of 2,048 and the model's own limit."""
+    block_tokens: int = Field(2_097_152, gt=0)
+    """Tokens per block."""
+
+
+class ModelConfig(_Part):
+    """The language model under study."""
+
+    name: str = "tiny-cot"
+    """A row of `raysae models`."""
+    path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """A Hugging Face folder with safetensors weights; its content is fingerprinted."""
+    randomize: bool = False
+    """The same architecture with fresh weights from `seed`."""
+    seed: int = 0
+    """Seed of fresh weights: of `randomize` and of the random-weights twin."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the forward pass."""
+
+
+class CaptureConfig(_Part):
+    """Token blocks to activation blocks."""
+
+    hookpoints: tuple[HookPoint, ...] = (HookPoint(layer=1, site="resid_post"),)
+    """Every tensor to keep; the forward stops after the last hooked layer."""
+    dtype: Literal["float16", "bfloat16", "float32"] = "float16"
+    """Precision on disk. A float16 overflow stops the run and names the cure."""
+    batch_tokens: int = Field(8192, gt=0)
+    """Tokens per forward pass, padding included."""
+    actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """Actors that hold the model."""
+    cpus_per_actor: Annotated[float, Field(gt=0, json_schema_extra=RUN_ONLY)] = 1
+    gpus_per_actor: Annotated[float, Field(ge=0, json_schema_extra=RUN_ONLY)] = 0
+    """0 keeps the model on the CPU; 0.25 puts four on a GPU."""
+
+    @field_validator("hookpoints")
+    @classmethod
+    def _some_and_distinct(cls, value: tuple[HookPoint, ...]) -> tuple[HookPoint, ...]:
+        if not value or len(set(value)) != len(value):
+            raise ValueError(
+                "hookpoints must name at least one hook point, each once; type capture.hookpoints=[layers.1.resid_post]"
+            )
+        return value
+
+
+class ActivationsConfig(_Part):
+    """Where activations live between capture and training."""
+
+    mode: Annotated[Literal["cache"], Field(json_schema_extra=RUN_ONLY)] = "cache"
+    """`cache` writes Parquet blocks."""
+
+
+class SAEConfig(_Part):
+    """The dictionary."""
+
+    architecture: str = "batch_topk"
+    """A row of `raysae.saes.ARCHITECTURES`."""
+    hookpoint: HookPoint | None = None
+    """Which captured tensor it reads; null: the first of `capture.hookpoints`."""
+    expansion: int = Field(8, gt=0)
+    """d_sae / d_in."""
+    k: int = Field(8, gt=0)
+    """Latents per token of TopK-like architectures."""
+
+
+class LossConfig(_Part):
+    """Weights of the loss terms beside reconstruction."""
+
+    l1: float = Field(0.0, ge=0)
+    """Of the mean L1 norm of a token's latents (ReLU)."""
+    decorrelation: float = Field(0.0, ge=0)
+    """Of the decoder's excess cosine similarity (SCIENCE S4, repaired form)."""
+    probe: float = Field(0.0, ge=0)
+    """Of the label probes; 0 until probe guidance is built."""
+    temporal: float = Field(0.0, ge=0)
+    """Of the change between neighbouring tokens; 0 until it is built."""
+    aux: float = Field(1 / 32, ge=0)
+    """Of AuxK, the reconstruction of the residual by dead latents."""
+
+    @model_validator(mode="after")
+    def _built(self) -> "LossConfig":
+        for name in ("probe", "temporal"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"loss.{name}={getattr(self, name):g}, but this term is not built yet; allowed: 0; type loss.{name}=0"
+                )
+        return self
+
+
+class TrainConfig(_Part):
+    """How long and with what the SAEs are trained."""
+
+    steps: int = Field(1000, gt=0)
+    batch_tokens: int = Field(1024, gt=0)
+    """Tokens per step over all workers."""
+    lr: float = Field(3e-3, gt=0)
+    """Peak learning rate of Adam."""
+    warmup_steps: int = Field(50, ge=0)
+    decay_fraction: float = Field(0.3, ge=0, le=1)
+    """Share of the steps, at the end, over which the rate falls linearly to 0."""
+    k_anneal_fraction: float = Field(0.5, ge=0, le=1)
+    """Share of the steps over which k falls linearly from 4k to k (SCIENCE 3.4)."""
+    dead_after_tokens: int = Field(100_000, gt=0)
+    """A latent silent for so many tokens counts as dead."""
+    seeds: int | tuple[int, ...] = 2
+    """How many independent SAEs, or their numbers."""
+    shards: int = Field(2, gt=0)
+    """A batch is cut into so many shards, each selected and differentiated alone and summed in order: this, not the number
+    of workers, is part of what the SAE is, so any number of workers that divides it gives the same weights."""
+    workers: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """Ray Train workers; must divide `shards`."""
+    checkpoint_steps: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 250
+    """Steps between two checkpoints."""
+    gpu: Annotated[bool, Field(json_schema_extra=RUN_ONLY)] = False
+
+    @property
+    def seed_numbers(self) -> tuple[int, ...]:
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "TrainConfig":
+        if isinstance(self.seeds, tuple) and len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(
+                f"train.seeds={list(self.seeds)} repeats a seed: independent runs need distinct ones; type train.seeds=[0,1]"
+            )
+        if not self.seed_numbers:
+            raise ValueError("train.seeds=0 trains nothing; allowed: at least 1; type train.seeds=2")
+        if self.shards % self.workers:
+            raise ValueError(
+                f"train.workers={self.workers} does not divide train.shards={self.shards}; type train.shards={self.workers}"
+            )
+        if self.batch_tokens % self.shards:
+            raise ValueError(
+                f"train.batch_tokens={self.batch_tokens} is not a multiple of train.shards={self.shards}; "
+                f"type train.batch_tokens={-(-self.batch_tokens // self.shards) * self.shards}"
+            )
+        return self
+
+
+class SweepConfig(_Part):
+    """Ray Tune over expansion and sparsity, judged on FIT."""
+
+    trials: int = Field(0, ge=0)
+    """How many points of the grid to try; 0 skips the sweep and trains `sae` as it stands."""
+    expansion: tuple[int, ...] = (4, 8)
+    k: tuple[int, ...] = (4, 8, 16)
+    """For TopK-like architectures."""
+    l1: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
+    """For ReLU."""
+    steps: int = Field(300, gt=0)
+    """Training steps of a trial."""
+    concurrent: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """Trials at the same time, one CPU each."""
+
+
+class ProtocolConfig(_Part):
+    """What is decided, against what."""
+
+    mode: Literal["exploratory", "confirmatory"] = "exploratory"
+    """A confirmatory protocol must pass its power check; only its verdict counts for gates."""
+    criteria: tuple[str, ...] = ("reconstruction", "sparsity", "fidelity", "alignment", "causal_interchange")
+    """Rows of `raysae.falsification.criterion.CRITERIA`."""
+    nulls: tuple[str, ...] = (
+        "random_model",
+        "random_dictionary",
+        "permuted_labels",
+        "matched_latents",
+        "random_direction",
+    )
+    """Rows of `raysae.falsification.nulls.NULLS`."""
+    alive_rate: float = Field(1e-3, gt=0, lt=1)
+    """A latent is alive if it fires on more than this share of FIT tokens."""
+    bootstrap: int = Field(2000, ge=200)
+    """Bootstrap replicates."""
+    permutations: int = Field(200, ge=20)
+    """Draws of the permuted-label and matched-latent nulls."""
+    test_tokens: int = Field(60_000, gt=0)
+    """TEST tokens read by activation metrics, at most, in whole documents."""
+    test_documents: int = Field(400, gt=0)
+    """TEST documents of the spliced forward passes, at most."""
+    pairs: int = Field(200, gt=0)
+    """Interchange pairs per variable value."""
+    latents_per_value: int = Field(1, gt=0)
+    """Latents an interchange may use for each value of a variable."""
+
+
+class Experiment(_Part):
+    """The whole of it; `load` reads one from YAML."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$", json_schema_extra=RUN_ONLY)]
+    """Folder name under `out`; default: the YAML's file name."""
+    out: Annotated[Path, Field(json_schema_extra=RUN_ONLY)] = Path("runs")
+    """Folder that holds the run folders and the ledger."""
+    seed: int = 0
+    """Everything random derives from it, each consumer through its own named stream (`stream_seed`)."""
+    corpus: CorpusConfig = CorpusConfig()
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    model: ModelConfig = ModelConfig()
+    capture: CaptureConfig = CaptureConfig()
+    activations: ActivationsConfig = ActivationsConfig()
+    sae: SAEConfig = SAEConfig()
+    loss: LossConfig = LossConfig()
+    train: TrainConfig = TrainConfig()
+    sweep: SweepConfig = SweepConfig()
+    protocol: ProtocolConfig = ProtocolConfig()
+
+    @model_validator(mode="after")
+    def _sae_reads_what_is_captured(self) -> "Experiment":
+        if self.sae.hookpoint is not None and self.sae.hookpoint not in self.capture.hookpoints:
+            allowed = ", ".join(map(str, self.capture.hookpoints))
+            raise ValueError(
+                f"sae.hookpoint={self.sae.hookpoint} is not captured; allowed: {allowed}; type sae.hookpoint={self.capture.hookpoints[0]}"
+            )
+        return self
+
+    @property
+    def folder(self) -> Path:
+        return self.out / self.name
+
+    @property
+    def hookpoint(self) -> HookPoint:
+        """The hook point the SAE reads."""
+        return self.sae.hookpoint or self.capture.hookpoints[0]
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that say what this experiment is, as plain JSON values."""
+        return _identity(self)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of `identity`."""
+        return fingerprint(self.identity())
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """A 63-bit seed for the consumer called `stream`: two streams of one experiment never share a seed."""
+    return int.from_bytes(hashlib.sha256(f"raysae:{seed}:{stream}".encode()).digest()[:8], "big") >> 1
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no spaces) of plain values."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Sorted keys, UTF-8, no spaces, NaN refused: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read an experiment and apply `a.b=value` overrides (values are YAML).
+
+    Raises BadInput for a missing file, broken YAML, an unknown or repeated key, or a value out of range.
+    """
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: no such file", "an experiment is a YAML file", "type raysae run configs/quickstart.yaml"
+        )
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInput(
+            f"{path}: {' '.join(str(error).split())}", "allowed: YAML with each key once", f"mend {path}"
+        ) from error
+    if not isinstance(tree, dict):
+        raise BadInput(
+            f"{path} holds a {type(tree).__name__}", "allowed: a mapping of keys", "see configs/quickstart.yaml"
+        )
+    tree.setdefault("name", path.stem)
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise _first_problem(error) from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice instead of keeping the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise BadInput(f"override {override!r}", "allowed: key=value", "type for example sae.k=16")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = tree.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise BadInput(
+                f"override {override!r}: {parent} is not a section",
+                "allowed: keys of the experiment",
+                "type for example sae.k=16",
+            )
+        tree = child
+    try:
+        tree[leaf] = yaml.load(text, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise BadInput(
+            f"override {override!r}: {' '.join(str(error).split())}",
+            "allowed: a YAML value",
+            "type for example sae.k=16",
+        ) from error
+
+
+def _first_problem(error: ValidationError) -> BadInput:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: Any = Experiment
+        for part in problem["loc"][:-1]:
+            annotation = section.model_fields[part].annotation
+            section = annotation
+        known = ", ".join(section.model_fields)
+        return BadInput(f"unknown key {where!r}", f"allowed here: {known}", "correct the name or remove it")
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        parts = [part.strip() for part in message.split(";", 2)]
+        while len(parts) < 3:
+            parts.append("correct the value")
+        return BadInput(f"{where + ': ' if where else ''}{parts[0]}", parts[1], parts[2])
+    return BadInput(f"{where}={problem['input']!r}", f"allowed: {message}", f"type {where}=<value>")
+
+
+def _identity(part: BaseModel) -> dict[str, Any]:
+    """A field marked RUN_ONLY is left out, at any depth."""
+    kept: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and extra.get("run_only"):
+            continue
+        value = getattr(part, name)
+        kept[name] = (
+            _identity(value) if isinstance(value, _Part) else part.model_dump(mode="json", include={name})[name]
+        )
+    return kept
