@@ -1,0 +1,32 @@
+"""Folders of immutable blocks, the manifest that completes each, and the ledger of runs."""
+
+from raysae.store.activations import ActivationStore
+from raysae.store.ledger import Ledger
+from raysae.store.manifest import (
+    BlockInfo,
+    Manifest,
+    finished_blocks,
+    sha256_file,
+    write_atomic,
+    write_block,
+    write_json,
+)
+from raysae.store.run_folder import RunFolder
+from raysae.store.state import load_state, save_state
+from raysae.store.tokens import TokenStore
+
+__all__ = [
+    "ActivationStore",
+    "BlockInfo",
+    "Ledger",
+    "Manifest",
+    "RunFolder",
+    "TokenStore",
+    "finished_blocks",
+    "load_state",
+    "save_state",
+    "sha256_file",
+    "write_atomic",
+    "write_block",
+    "write_json",
+]

@@ -1,0 +1,86 @@
+"""Column names and Arrow types of the blocks. Plain types only, so that pandas, polars and pyarrow open every block."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from raysae.errors import BadInput
+
+ROW_GROUP_ROWS = 8192
+"""Rows of a Parquet row group: the unit of random reading."""
+
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("record", pa.string()),
+        ("split", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("step", pa.list_(pa.int16())),
+        ("step_confidence", pa.list_(pa.float32())),
+    ]
+)
+"""One row per document. `step` is the index of the reasoning step a token belongs to, -1 outside of any."""
+
+STORED_AS = {"float16": pa.float16(), "float32": pa.float32(), "bfloat16": pa.uint16()}
+"""bfloat16 has no Arrow type: its bits travel as uint16 and the column's metadata says so."""
+
+
+def activation_schema(widths: dict[str, int], dtype: str) -> pa.Schema:
+    """One row per token: where it came from, then one fixed-size list per hook point."""
+    fields = [
+        pa.field("record", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("position", pa.int32()),
+        pa.field("token_id", pa.int32()),
+        pa.field("step", pa.int16()),
+    ]
+    fields += [
+        pa.field(name, pa.list_(STORED_AS[dtype], width), metadata={"dtype": dtype}) for name, width in widths.items()
+    ]
+    return pa.schema(fields)
+
+
+def label_schema(variables: Sequence[str]) -> pa.Schema:
+    """One row per token, in the order of the token block; a variable is null where it is not defined."""
+    fields = [pa.field("record", pa.dictionary(pa.int32(), pa.string())), pa.field("position", pa.int32())]
+    return pa.schema(fields + [pa.field(name, pa.dictionary(pa.int32(), pa.string())) for name in variables])
+
+
+def to_column(values: np.ndarray, field: pa.Field) -> pa.Array:
+    """[rows, width] array of the field's storage type -> fixed-size list."""
+    flat = pa.array(np.ascontiguousarray(values).reshape(-1), type=field.type.value_type)
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def to_float32(column: pa.ChunkedArray, field: pa.Field) -> np.ndarray:
+    """Fixed-size list -> float32 [rows, width]."""
+    width = field.type.list_size
+    flat = np.concatenate([chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks] or [np.empty(0)])
+    if (field.metadata or {}).get(b"dtype") == b"bfloat16":
+        return (flat.astype(np.uint32) << 16).view(np.float32).reshape(-1, width)
+    return flat.astype(np.float32).reshape(-1, width)
+
+
+def encode(values: np.ndarray, dtype: str, where: str) -> np.ndarray:
+    """float32 [rows, width] -> the storage type. An overflow or a NaN is refused, never clipped.
+
+    Raises BadInput naming the largest value and the cure.
+    """
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise BadInput(
+            f"{where}: activation {values[row, column]} at row {row}, component {column}",
+            "allowed: finite activations",
+            "check the model's weights, or type model.dtype=float32",
+        )
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # round to nearest even
+    peak = float(np.abs(values).max(initial=0))
+    if dtype == "float16" and peak > float(np.finfo(np.float16).max):
+        row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
+        raise BadInput(
+            f"{where}: activation {values[row, column]:.6g} at row {row}, component {column} overflows float16",
+            "allowed: magnitudes up to 65504",
+            "type capture.dtype=bfloat16 or capture.dtype=float32",
+        )
+    return values.astype(dtype)
