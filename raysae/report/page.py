@@ -1,0 +1,220 @@
+"""The report page: `ReportData` in sentences, tables and figures. Reads a run folder, writes report.html."""
+
+import re
+from pathlib import Path
+
+import jinja2
+
+from raysae.report import contexts, figures, sections, words
+from raysae.report.data import Plain, ReportData, collect
+from raysae.store import write_atomic
+
+__all__ = ["collect", "render", "write"]
+
+_GUARDED = ("reconstruction", "fvu")
+"""Criteria and metrics that carry the FVU sentence."""
+
+
+def render(run: ReportData) -> str:
+    """The page, the same text for the same data; no script, font, image or style from outside."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"spaced": words.spaced, "plain": words.plain, "number": words.number, "count": words.count}
+    environment.filters |= {"duration": words.duration, "byte_size": words.byte_size}
+    units = [unit for unit in (run.causal or {}).get("units") or [] if isinstance(unit, dict)]
+    criteria = run.verdict.get("criteria") or {}
+    threshold = words.finite((criteria.get("reconstruction") or {}).get("threshold"))
+    cap = words.finite(run.protocol.get("l0_cap"))
+    return environment.get_template("page.html").render(
+        run=run,
+        head=_head(run),
+        rows=[_verdict_row(name, row, run.metrics.get(name) or {}, run.protocol) for name, row in criteria.items()],
+        reasons=words.REASONS,
+        training=figures.training_curves(run.histories),
+        sweep=figures.sweep_plane(run.sweep, threshold, cap) if run.sweep else None,
+        trials=_trials(run.sweep or {}),
+        intervals=figures.criterion_intervals(criteria),
+        causal=figures.causal_effect(units),
+        units=[_unit(unit) for unit in units],
+        latents=contexts.cards(run.contexts),
+        latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),
+        also=_also(run.metrics, run.protocol),
+        nulls=_nulls(criteria),
+        gates=_gates(run.metrics),
+        protocol=sections.protocol(run.protocol, run.power),
+        corpus=sections.corpus(run.corpus),
+        resources=sections.resources(run.record),
+        provenance=sections.provenance(run),
+    )
+
+
+def write(folder: Path) -> Path:
+    """Collect, render, and put `report.html` into the run folder, wholly or not at all."""
+    path = folder / "report.html"
+    write_atomic(path, render(collect(folder)).encode())
+    return path
+
+
+def _head(run: ReportData) -> Plain:
+    verdict, experiment = run.verdict, run.experiment
+    criteria = verdict.get("criteria") or {}
+    confirmatory = verdict.get("mode") == "confirmatory"
+    outcomes = [str(row.get("outcome")) for row in criteria.values()]
+    return {
+        "name": experiment.get("name", words.DASH),
+        "asked": _asked(run, len(criteria)),
+        "outcome": verdict.get("outcome", words.DASH),
+        "tally": [
+            (outcome, outcomes.count(outcome)) for outcome in ("GO", "NO_GO", "INCONCLUSIVE") if outcome in outcomes
+        ],
+        "mode": "CONFIRMATORY" if confirmatory else "EXPLORATORY",
+        "mode_means": (
+            "the protocol passed its power check before training, and this verdict counts for gates."
+            if confirmatory
+            else "a look, not a test. Its numbers may suggest a hypothesis; its verdict opens no gate."
+        ),
+        "hash": str(verdict.get("protocol_sha256", words.DASH)),
+        "attempt": (run.record or {}).get("attempt"),
+        "remarks": verdict.get("remarks") or [],
+    }
+
+
+def _asked(run: ReportData, criteria: int) -> str:
+    """The question of the run in one sentence; where a sweep chose the SAE, of the one it chose."""
+    experiment = run.experiment
+    sae, model, capture = (experiment.get(part) or {} for part in ("sae", "model", "capture"))
+    corpus = (experiment.get("corpus") or {}).get("name", words.DASH)
+    chosen = next((trial for trial in (run.sweep or {}).get("trials") or [] if trial.get("chosen")), {})
+    architecture = str(sae.get("architecture", ""))
+    size = f"expansion {words.plain(chosen.get('expansion') or sae.get('expansion'))}"
+    if "topk" in architecture:
+        size += f", k = {words.plain(chosen.get('k') or sae.get('k'))}"
+    hookpoint = sae.get("hookpoint") or next(iter(capture.get("hookpoints") or []), words.DASH)
+    dictionary = f"{words.ARCHITECTURES.get(architecture, architecture)} sparse autoencoder ({size})"
+    read = f"{words.plain(hookpoint)} of {words.plain(model.get('name'))}"
+    if model.get("randomize"):
+        read += " with random weights"
+    text = words.plain([corpus] if isinstance(corpus, str) else corpus)
+    claims = "one criterion that was" if criteria == 1 else f"{criteria} criteria that were"
+    return f"Do the latents of a {dictionary}, trained on {read} reading {text}, meet {claims} fixed before training?"
+
+
+def _verdict_row(name: str, row: Plain, metric: Plain, protocol: Plain) -> Plain:
+    value, interval = words.measured(row.get("value"), row.get("interval"))
+    guard = bool({name, metric.get("name")} & set(_GUARDED))
+    return {
+        "name": name,
+        "about": _registered(protocol, "criteria", name).get("title", ""),
+        "outcome": row.get("outcome", words.DASH),
+        "code": row.get("reason_code"),
+        "value": value,
+        "interval": interval,
+        "missing": metric.get("not_run") if words.finite(row.get("value")) is None else None,
+        "threshold": words.comparison(row.get("direction"), row.get("threshold")),
+        "unit": row.get("unit", ""),
+        "n": words.count(row.get("n")),
+        "sampled": f"{words.spaced(row.get('unit_of_sampling', 'unit'))}{'' if row.get('n') == 1 else 's'}",
+        "seeds": words.plural(metric["seeds"], "seed") if isinstance(metric.get("seeds"), int) else "",
+        "nulls": [_null(null, numbers, protocol) for null, numbers in (row.get("nulls") or {}).items()],
+        "reason": row.get("reason", ""),
+        "guard": words.FVU_GUARD if guard else "",
+    }
+
+
+def _null(name: str, numbers: Plain, protocol: Plain) -> Plain:
+    return {
+        "name": words.spaced(name),
+        "mean": words.number(numbers.get("mean")),
+        "p95": words.number(numbers.get("p95")),
+        "about": numbers.get("note") or _registered(protocol, "nulls", name).get("description", ""),
+    }
+
+
+def _registered(protocol: Plain, table: str, name: str) -> Plain:
+    """The row called `name` in a table of the protocol; empty where it is not registered."""
+    return next((row for row in protocol.get(table) or [] if row.get("name") == name), {})
+
+
+def _trials(sweep: Plain) -> list[Plain]:
+    numbers = ("fvu", "l0", "zero_fraction", "margin")
+    return [
+        {
+            "expansion": words.plain(trial.get("expansion")),
+            "k": words.plain(trial.get("k")),
+            "l1": words.plain(trial.get("l1")),
+            "chosen": bool(trial.get("chosen")),
+        }
+        | {key: words.number(trial.get(key)) for key in numbers}
+        for trial in sweep.get("trials") or []
+    ]
+
+
+def _unit(unit: Plain) -> Plain:
+    numbers = (
+        "latents",
+        "ceiling",
+        "matched_mean",
+        "matched_p95",
+        "random_direction",
+        "random_model",
+        "permuted_labels",
+        "corrected",
+    )
+    return {key: words.number(unit.get(key), 2) for key in numbers} | {
+        "variable": words.spaced(unit.get("variable")),
+        "value": words.plain(unit.get("value")),
+        "pairs": words.count(unit.get("pairs")),
+        "coherent": bool(unit.get("coherent")),
+    }
+
+
+def _also(metrics: Plain, protocol: Plain) -> list[tuple[str, str, str, str]]:
+    """Criterion, reading, what it is, value."""
+    found: list[tuple[str, str, str, str]] = []
+    for name, metric in metrics.items():
+        per_seed = metric.get("per_seed") or []
+        if per_seed:
+            found.append(
+                (words.spaced(name), "value by seed", "", ", ".join(words.number(value) for value in per_seed))
+            )
+        if words.finite(metric.get("ceiling")) is not None:
+            found.append(
+                (words.spaced(name), "ceiling", "supervised best on the same data", words.number(metric["ceiling"]))
+            )
+        rivals = [str(rival) for rival in _registered(protocol, "criteria", name).get("rivals") or []]
+        about = {
+            key.strip(): text.strip()
+            for key, _, text in (re.split(r"([:,])", rival, maxsplit=1) for rival in rivals if re.search("[:,]", rival))
+        }
+        found += [
+            (words.spaced(name), key, about.get(key, ""), words.number(value))
+            for key, value in (metric.get("also") or {}).items()
+        ]
+    return found
+
+
+def _nulls(criteria: Plain) -> list[list[str]]:
+    found: list[list[str]] = []
+    for name, row in criteria.items():
+        for null, numbers in (row.get("nulls") or {}).items():
+            _, interval = words.measured(numbers.get("mean"), numbers.get("interval"))
+            cells = [words.number(numbers.get("mean")), words.number(numbers.get("p95")), interval or words.DASH]
+            found.append(
+                [
+                    words.spaced(name),
+                    words.spaced(null),
+                    *cells,
+                    words.count(numbers.get("n") or None),
+                    numbers.get("note") or "",
+                ]
+            )
+    return found
+
+
+def _gates(metrics: Plain) -> list[tuple[str, Plain]]:
+    return [(words.spaced(name), gate) for name, metric in metrics.items() for gate in metric.get("gates") or []]

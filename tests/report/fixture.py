@@ -1,0 +1,214 @@
+"""A run folder with every file a report reads. All numbers are made up; they only have the shapes of real ones."""
+
+import json
+import math
+import random
+from pathlib import Path
+from typing import Any
+
+from raysae.falsification.criterion import SWEEP_RULE
+from raysae.falsification.protocol import Protocol, draft, seal
+from raysae.types import Experiment, RunRecord
+
+from .judged import CRITERIA, metrics, verdict
+
+TEXT = "start with 3 . add 4 gives 7 . double gives 4 . subtract 2 gives 2 . add 5 gives 7 . answer 7 <eos>"
+
+
+def history(arm: str, seed: int) -> dict[str, list[float]]:
+    noise, floor = random.Random(f"{arm}{seed}"), 0.04 if arm == "main" else 0.035
+    steps = list(range(0, 1001, 10))
+    fade = [math.exp(-step / 120) for step in steps]
+    return {
+        "step": [float(step) for step in steps],
+        "loss": [0.9 * f + floor for f in fade],
+        "fvu": [(0.95 * f + floor) * (1 + 0.06 * noise.uniform(-1, 1)) for f in fade],
+        "l0": [max(8.0, 32 - 24 * step / 500) + 0.2 * noise.uniform(-1, 1) for step in steps],
+        "dead_fraction": [0.12 * (1 - f) + 0.01 * noise.random() for f in fade],
+        "lr": [0.003 * min(1.0, (1001 - step) / 300) for step in steps],
+    }
+
+
+def sweep() -> dict[str, Any]:
+    trials = [
+        {
+            "expansion": e,
+            "k": k,
+            "l1": 0.0,
+            "fvu": 0.31 / k**0.8 * (1.1 if e == 4 else 1.0),
+            "l0": k + 0.02,
+            "zero_fraction": 1 - k / (64 * e),
+            "margin": round(0.5 - abs(k - 8) / 20 - (e == 4) * 0.1, 3),
+            "chosen": (e, k) == (8, 8),
+        }
+        for e in (4, 8)
+        for k in (4, 8, 16)
+    ]
+    return {"rule": SWEEP_RULE, "trials": trials}
+
+
+def causal() -> dict[str, Any]:
+    draw = random.Random(7)
+    units: list[dict[str, Any]] = []
+    for variable, values in (
+        ("total", range(10)),
+        ("operation", ("add", "subtract", "double")),
+        ("step_type", ("given", "update", "carry", "query", "answer")),
+    ):
+        for value in values:
+            j = round(min(draw.uniform(0.45, 1.05), 1.0), 3)
+            p95 = round(draw.uniform(0.02, 0.12), 3)
+            units.append(
+                {
+                    "variable": variable,
+                    "value": str(value),
+                    "pairs": 200,
+                    "latents": j,
+                    "ceiling": 0.985,
+                    "matched_mean": p95 / 3,
+                    "matched_p95": p95,
+                    "random_direction": round(draw.uniform(0, 0.03), 3),
+                    "random_model": round(draw.uniform(0, 0.02), 3),
+                    "permuted_labels": round(draw.uniform(0, 0.1), 3),
+                    "corrected": (j - p95) / (0.985 - p95),
+                    "coherent": j > 0.8,
+                }
+            )
+    return {"units": units}
+
+
+def contexts() -> list[dict[str, Any]]:
+    words = TEXT.split()
+    made: list[dict[str, Any]] = []
+    for index, (label, target) in enumerate(
+        (("total=7", "7"), ("operation=double", "double"), ("total=2", "2"), ("step_type=answer", "answer"))
+    ):
+        rows = [
+            {
+                "tokens": words,
+                "activations": [
+                    round((1.9 - 0.12 * n - 0.01 * i) * (word == target), 3) for i, word in enumerate(words)
+                ],
+                "record_id": f"arithmetic_cot/{100 * index + n}",
+            }
+            for n in range(6)
+        ]
+        made.append({"latent": 12 + 37 * index, "label": label, "f1": 0.981 - 0.03 * index, "contexts": rows})
+    pieces = [
+        "\n",
+        "Natalia",
+        " sold",
+        " 48",
+        "/",
+        "2",
+        " =",
+        " <<",
+        "48",
+        "/",
+        "2",
+        "=",
+        "24",
+        ">>",
+        "24",
+        " clips",
+        " in",
+        " May",
+        ".",
+        "\n",
+        "####",
+        " 24",
+    ] * 3
+    made.append(
+        {
+            "latent": 7,
+            "label": "step_type=calculation",
+            "f1": 0.64,
+            "contexts": [
+                {
+                    "tokens": pieces,
+                    "activations": [0.0] * 40 + [0.2, 0.9, 3.1, 1.4] + [0.0] * 22,
+                    "record_id": "gsm8k/test/5",
+                }
+            ],
+        }
+    )
+    return made
+
+
+def record(experiment: Experiment, sha256: str) -> RunRecord:
+    stages = {
+        "ingest": 1.9,
+        "tokenize": 3.4,
+        "capture": 21.7,
+        "sweep": 31.2,
+        "train": 64.5,
+        "evaluate": 38.25,
+        "decide": 0.12,
+        "report": 1.8,
+    }
+    return RunRecord(
+        experiment=experiment.name,
+        started_at="2030-01-02T03:04:05Z",
+        fingerprint=experiment.fingerprint(),
+        config=experiment.model_dump(mode="json"),
+        seeds={"world": 6917529027641081856, "train/0": 42, "train/1": 43},
+        commit="0123456789abcdef+dirty",
+        versions={"raysae": "0.1.0", "torch": "2.13.0", "ray": "2.60.0", "transformers": "5.23.0"},
+        tokens=1_234_567,
+        bytes_written=412_345_678,
+        seconds=stages,
+        device="cpu (2 cores)",
+        device_hours=0.0453,
+        protocol_sha256=sha256,
+        mode="exploratory",
+        outcome="NO_GO",
+        criteria={name: "GO" for name in CRITERIA},
+        attempt=1,
+    )
+
+
+def protocol(experiment: Experiment) -> Protocol:
+    units = tuple(f"{unit['variable']}={unit['value']}" for unit in causal()["units"])
+    return draft(
+        experiment,
+        l0_cap=6.4,
+        splits={"TRAIN": "a3" * 32, "FIT": "b4" * 32, "TEST": "c5" * 32},
+        test_documents=400,
+        activation_documents=1600,
+        factors=tuple(f"total={n}" for n in range(48)),
+        dropped_factors={"total=48": "31 TEST occurrences, 200 needed"},
+        causal_units=units,
+        model_sha256="d6" * 32,
+        tokenizer_sha256="e7" * 32,
+        commit="0123456789abcdef",
+    )
+
+
+def build_run(folder: Path) -> Path:
+    """Write the whole folder and return it."""
+    experiment = Experiment.model_validate({"name": folder.name, "sweep": {"trials": 6}})
+    measured, registered = metrics(), protocol(experiment)
+    seal(registered, folder / "protocol.json")
+    files: dict[str, Any] = {
+        "experiment.json": experiment.model_dump(mode="json"),
+        "verdict.json": verdict(measured, registered.sha256).model_dump(mode="json"),
+        "record.json": record(experiment, registered.sha256).model_dump(mode="json"),
+        "metrics/metrics.json": {
+            "criteria": {name: metric.model_dump(mode="json") for name, metric in measured.items()}
+        },
+        "metrics/contexts.json": contexts(),
+        "metrics/causal.json": causal(),
+        "sweep/sweep.json": sweep(),
+        "corpus/manifest.json": {
+            "kind": "corpus",
+            "extra": {"records": {"TRAIN": 5600, "FIT": 800, "TEST": 1600}, "quarantined": 3, "tokens": 401_234},
+        },
+    }
+    for arm in ("main", "random_model"):
+        for seed in (0, 1):
+            files[f"sae/{arm}/{seed}/history.json"] = history(arm, seed)
+    for name, value in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(value), encoding="utf-8")
+    return folder
