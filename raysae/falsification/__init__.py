@@ -1,0 +1,26 @@
+"""Metrics, nulls, intervals, protocol, verdict: arrays and callables in, numbers out. It knows no language model."""
+
+from raysae.falsification.criterion import CRITERIA, Criterion, choose_criteria, l0_cap
+from raysae.falsification.nulls import NULLS, Null, choose_nulls
+from raysae.falsification.power import PowerRow, power, refuse_underpowered
+from raysae.falsification.protocol import Protocol, draft, read, seal, source_sha256
+from raysae.falsification.verdict import decide
+
+__all__ = [
+    "CRITERIA",
+    "NULLS",
+    "Criterion",
+    "Null",
+    "PowerRow",
+    "Protocol",
+    "choose_criteria",
+    "choose_nulls",
+    "decide",
+    "draft",
+    "l0_cap",
+    "power",
+    "read",
+    "refuse_underpowered",
+    "seal",
+    "source_sha256",
+]

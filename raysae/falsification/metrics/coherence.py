@@ -1,0 +1,230 @@
+"""Causal feature coherence: joint success per variable value, corrected for its null and its ceiling (SCIENCE 4.6)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from raysae.falsification.criterion import CEILING_J, CORRECTED_J, SEED_SHARE
+from raysae.falsification.intervals import benjamini_hochberg, clopper_pearson, permutation_p
+from raysae.falsification.metrics.documents import MAIN
+from raysae.types.metric import Gate, Metric, NullValue
+
+HELD_OUT_DRAWS = 50
+"""Matched sets that are judged as if they had been selected."""
+
+
+class Unit(NamedTuple):
+    """One value of one variable in one seed: mean joint success J under each edit, over the same pairs."""
+
+    variable: str
+    value: str
+    pairs: int
+    latents: float
+    """J of the selected latents."""
+    ceiling: float
+    """J of the best supervised edit."""
+    matched: tuple[float, ...]
+    """J of each matched set (N9)."""
+    random_direction: float
+    """J of the norm-matched direction (N10)."""
+    changed: float | None = None
+    """Share of pairs in which any prediction changed."""
+    matched_changed: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.variable}={self.value}"
+
+
+class Judged(NamedTuple):
+    """Per unit: J between its null and its ceiling, and whether that makes it coherent in this seed."""
+
+    corrected: Float[np.ndarray, " u"]
+    """NaN where the unit cannot be tested."""
+    coherent: Bool[np.ndarray, " u"]
+
+
+def judge(j: Float[np.ndarray, " u"], matched: Float[np.ndarray, "u k"], ceiling: Float[np.ndarray, " u"]) -> Judged:
+    """Coherent iff (J - p95 of matched) / (ceiling - p95 of matched) >= 0.8 and significant against the matched sets at
+    false discovery rate 0.05. Without the floor on the ceiling one lucky pair on a broken model would be 0.01 / 0.01 =
+    1."""
+    null = np.quantile(matched, 0.95, axis=1, method="higher")
+    testable = (ceiling >= CEILING_J) & (ceiling > null)
+    corrected = np.full(len(j), np.nan)
+    corrected[testable] = (j - null)[testable] / (ceiling - null)[testable]
+    p = np.where(testable, permutation_p(j, matched), 1.0)
+    with np.errstate(invalid="ignore"):
+        return Judged(corrected, (corrected >= CORRECTED_J - 1e-9) & benjamini_hochberg(p))
+
+
+def summarise(arms: Mapping[str, Sequence[Sequence[Unit]]], *, pairs: int) -> Metric:
+    """CFC: share of registered units coherent in most seeds, exact interval.
+
+    `arms` maps `main`, `random_model`, `permuted_labels` to the units of each seed, in the same order.
+    `permuted_labels` has the latents that were chosen on permuted labels; the two nulls inside a unit are judged by the
+    rule the latents are.
+    """
+    main = arms[MAIN]
+    names = _same_units(arms)
+    n = len(names)
+    if n == 0:
+        return _metric(main, None, None, pairs, {}, "No variable admits informative pairs in this text.")
+    coherent = _coherent(main)
+    count = int(coherent.sum())
+    nulls = {
+        arm: _null([int(_coherent(seeds).sum())], n, _arm_note(seeds)) for arm, seeds in arms.items() if arm != MAIN
+    }
+    nulls["matched_latents"] = _null(_held_out(main), n, "each matched set judged against the others")
+    direction = [[unit._replace(latents=unit.random_direction) for unit in seed] for seed in main]
+    nulls["random_direction"] = _null(
+        [int(_coherent(direction).sum())], n, f"mean J {_mean(main, 'random_direction'):.3f}"
+    )
+    return _metric(main, count / n, clopper_pearson(count, n), pairs, nulls, None)
+
+
+def table(arms: Mapping[str, Sequence[Sequence[Unit]]]) -> list[dict[str, Any]]:
+    """One row per unit, J averaged over seeds: the rows of `metrics/causal.json`."""
+    main, names = arms[MAIN], _same_units(arms)
+    if not names:
+        return []
+    coherent, judged = _coherent(main), [judge(*_arrays(seed)) for seed in main]
+    rows = []
+    for u, unit in enumerate(main[0]):
+        seeds = [seed[u] for seed in main]
+        corrected = float(np.mean([one.corrected[u] for one in judged]))
+        others = {
+            arm: float(np.mean([seed[u].latents for seed in arms[arm]])) if arms.get(arm) else None
+            for arm in ("random_model", "permuted_labels")
+        }
+        rows.append(
+            {
+                "variable": unit.variable,
+                "value": unit.value,
+                "pairs": unit.pairs,
+                "latents": float(np.mean([one.latents for one in seeds])),
+                "ceiling": float(np.mean([one.ceiling for one in seeds])),
+                "matched_mean": float(np.mean([np.mean(one.matched) for one in seeds])),
+                "matched_p95": float(np.mean([np.quantile(one.matched, 0.95, method="higher") for one in seeds])),
+                "random_direction": float(np.mean([one.random_direction for one in seeds])),
+                **others,
+                "corrected": None if np.isnan(corrected) else corrected,
+                "coherent": bool(coherent[u]),
+            }
+        )
+    return rows
+
+
+def _arrays(seed: Sequence[Unit]) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u k"], Float[np.ndarray, " u"]]:
+    draws = min(len(unit.matched) for unit in seed)
+    if not draws:
+        raise ValueError("a unit has no matched sets; allowed: at least one")
+    return (
+        np.array([unit.latents for unit in seed], dtype=np.float64),
+        np.array([unit.matched[:draws] for unit in seed], dtype=np.float64),
+        np.array([unit.ceiling for unit in seed], dtype=np.float64),
+    )
+
+
+def _coherent(seeds: Sequence[Sequence[Unit]]) -> Bool[np.ndarray, " u"]:
+    return _in_most_seeds([judge(*_arrays(seed)).coherent for seed in seeds])
+
+
+def _in_most_seeds(flags: Sequence[Bool[np.ndarray, " u"]]) -> Bool[np.ndarray, " u"]:
+    return np.mean(flags, axis=0) >= SEED_SHARE - 1e-9
+
+
+def _held_out(seeds: Sequence[Sequence[Unit]]) -> list[int]:
+    """How many units each matched set would make coherent, judged against the other sets."""
+    arrays = [_arrays(seed) for seed in seeds]
+    draws = min(matched.shape[1] for _, matched, _ in arrays)
+    if draws < 2:
+        return []
+    return [
+        int(
+            _in_most_seeds(
+                [judge(m[:, k], np.delete(m, k, axis=1), ceiling).coherent for _, m, ceiling in arrays]
+            ).sum()
+        )
+        for k in range(min(draws, HELD_OUT_DRAWS))
+    ]
+
+
+def _null(counts: Sequence[int], n: int, note: str) -> NullValue:
+    """The interval is that of the draw at the 95th percentile, as in alignment."""
+    if not counts:
+        return NullValue(mean=None, p95=None, n=n, note="fewer than two matched sets")
+    p95 = int(np.quantile(counts, 0.95, method="higher"))
+    return NullValue(mean=float(np.mean(counts)) / n, p95=p95 / n, interval=clopper_pearson(p95, n), n=n, note=note)
+
+
+def _arm_note(seeds: Sequence[Sequence[Unit]]) -> str:
+    ceiling = _mean(seeds, "ceiling")
+    note = f"mean J {_mean(seeds, 'latents'):.3f}, mean ceiling {ceiling:.3f}"
+    return note + (
+        ": no edit of this model does the task, so no unit of it can be coherent" if ceiling < CEILING_J / 2 else ""
+    )
+
+
+def _mean(seeds: Sequence[Sequence[Unit]], field: str) -> float:
+    return float(np.mean([getattr(unit, field) for seed in seeds for unit in seed]))
+
+
+def _same_units(arms: Mapping[str, Sequence[Sequence[Unit]]]) -> list[str]:
+    lists = [[unit.name for unit in seed] for seeds in arms.values() for seed in seeds]
+    if any(names != lists[0] for names in lists):
+        raise ValueError("arms or seeds were measured on different units; allowed: the registered ones, in one order")
+    if lists and len(set(lists[0])) != len(lists[0]):
+        raise ValueError("a unit is measured twice; allowed: each variable value once")
+    return lists[0] if lists else []
+
+
+def _metric(
+    main: Sequence[Sequence[Unit]],
+    value: float | None,
+    interval: tuple[float, float] | None,
+    pairs: int,
+    nulls: dict[str, NullValue],
+    not_run: str | None,
+) -> Metric:
+    also: dict[str, float | None] = {}
+    n = len(main[0]) if main else 0
+    gates: tuple[Gate, ...] = ()
+    if n:
+        fewest = min((unit for seed in main for unit in seed), key=lambda unit: unit.pairs)
+        detail = f"{fewest.name} has {fewest.pairs} informative pairs, registered are {pairs}"
+        gates = (Gate(name="pairs", passed=fewest.pairs >= pairs, detail=detail),)
+        units = [unit for seed in main for unit in seed]
+        corrected = np.stack([judge(*_arrays(seed)).corrected for seed in main])
+        also = {
+            "mean_j": _mean(main, "latents"),
+            "mean_ceiling_j": _mean(main, "ceiling"),
+            "mean_matched_j": float(np.mean([np.mean(unit.matched) for unit in units])),
+            "untestable_units": float(np.isnan(corrected).any(axis=0).sum()),
+            **{
+                key: _mean_of_known(units, field)
+                for key, field in (("any_change", "changed"), ("any_change_matched", "matched_changed"))
+            },
+        }
+    return Metric(
+        name="causal_interchange",
+        unit="share of variable values",
+        direction=">=",
+        value=value,
+        interval=interval,
+        n=n,
+        unit_of_sampling="variable value",
+        seeds=len(main),
+        per_seed=tuple(float(judge(*_arrays(seed)).coherent.mean()) for seed in main) if n else (),
+        nulls=nulls,
+        ceiling=also.get("mean_ceiling_j"),
+        gates=gates,
+        also=also,
+        not_run=not_run,
+    )
+
+
+def _mean_of_known(units: Sequence[Unit], field: str) -> float | None:
+    known = [value for unit in units if (value := getattr(unit, field)) is not None]
+    return float(np.mean(known)) if known else None

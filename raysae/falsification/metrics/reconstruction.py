@@ -1,0 +1,84 @@
+"""S1: how much of the activations' variance the SAE leaves unexplained."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from raysae.falsification.metrics.documents import (
+    MAIN,
+    Columns,
+    as_null,
+    l0_gate,
+    mean_per,
+    ratio,
+    stack,
+    sum_by_document,
+)
+from raysae.types.metric import Metric
+
+SENTENCE = "FVU is a fidelity gate, never evidence of interpretability."
+
+
+def document_errors(
+    x: Float[Tensor, "n d"],
+    x_hat: Float[Tensor, "n d"],
+    mean: Float[Tensor, " d"],
+    document: Int[Tensor, " n"],
+    documents: int,
+    active: Int[Tensor, " n"],
+) -> dict[str, Float[np.ndarray, " documents"]]:
+    """Sums per document: sse, sst about `mean` (of TRAIN), zero (about 0), cosine, shrinkage, l0, tokens.
+
+    `active` counts the non-zero latents of each token. Columns of several calls over the same documents add up.
+    """
+    x, x_hat = x.float(), x_hat.float()
+    norm, norm_hat = x.norm(dim=1), x_hat.norm(dim=1)
+    tiny = torch.finfo(torch.float32).tiny
+    per_token = {
+        "sse": (x - x_hat).square().sum(dim=1),
+        "sst": (x - mean.float()).square().sum(dim=1),
+        "zero": x.square().sum(dim=1),
+        "cosine": (x * x_hat).sum(dim=1) / (norm * norm_hat).clamp_min(tiny),
+        "shrinkage": norm_hat / norm.clamp_min(tiny),
+        "l0": active.float(),
+        "tokens": torch.ones_like(norm),
+    }
+    return {name: sum_by_document(values, document, documents) for name, values in per_token.items()}
+
+
+def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap: int, seed: int) -> Metric:
+    """FVU over documents and seeds; `arms` maps `main` and the nulls to the columns of each SAE seed."""
+    main = stack(arms[MAIN])
+    estimate = ratio(main, "sse", "sst", bootstrap=bootstrap, seed=seed)
+    nulls = {}
+    for arm, seeds in arms.items():
+        if arm != MAIN:
+            columns = stack(seeds)
+            l0 = mean_per(columns, "l0")
+            note = "" if l0 is None else f"L0 {l0:.2f}"
+            nulls[arm] = as_null(
+                ratio(columns, "sse", "sst", bootstrap=bootstrap, seed=seed), columns["tokens"].shape[1], note
+            )
+    return Metric(
+        name="reconstruction",
+        unit="fraction of variance",
+        direction="<=",
+        value=estimate.value if estimate.interval else None,
+        interval=estimate.interval,
+        n=main["tokens"].shape[1],
+        unit_of_sampling="document",
+        seeds=len(arms[MAIN]),
+        per_seed=estimate.per_seed if estimate.interval else (),
+        nulls=nulls,
+        gates=(l0_gate(main, l0_cap),),
+        also={
+            "fvu_zero": mean_per(main, "sse", "zero"),
+            "cosine": mean_per(main, "cosine"),
+            "shrinkage": mean_per(main, "shrinkage"),
+            "l0": mean_per(main, "l0"),
+        },
+        not_run=None if estimate.interval else "The TEST activations have no variance.",
+    )

@@ -1,0 +1,227 @@
+"""What is fixed before anything is captured or trained: a frozen record, its hash, and the file it is sealed in.
+
+`draft` fills it from an experiment and the facts of its data, `seal` writes it once, `read` refuses a file that was
+changed.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from raysae.errors import Refused
+from raysae.falsification.criterion import (
+    SWEEP_RULE,
+    Criterion,
+    choose_criteria,
+)
+from raysae.falsification.intervals import minimum_detectable
+from raysae.falsification.nulls import Null, choose_nulls
+from raysae.types.experiment import Experiment, canonical_json
+
+_DEPENDENCIES = ("numpy", "scipy", "torch", "transformers", "ray", "pyarrow", "pydantic")
+
+
+class Protocol(BaseModel):
+    """Everything a verdict depends on and that may not be chosen after looking (SCIENCE 0.7)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    version: Literal[1] = 1
+    experiment: str
+    """Name of the run."""
+    fingerprint: str
+    """Of the experiment."""
+    mode: Literal["exploratory", "confirmatory"]
+    criteria: tuple[Criterion, ...]
+    """Whole rows: definition, threshold, reading, rivals, nulls."""
+    nulls: tuple[Null, ...]
+    alive_rate: float
+    """A latent is alive if it fires on more than this share of FIT tokens."""
+    l0_cap: float
+    splits: dict[str, str]
+    """SHA-256 of the content of each split."""
+    seeds: tuple[int, ...]
+    """Independent SAEs."""
+    bootstrap: int
+    permutations: int
+    pairs: int
+    """Interchange pairs per variable value."""
+    latents_per_value: int
+    alpha: float = 0.05
+    """Of every one-sided bound."""
+    test_documents: int
+    """TEST documents the spliced forward passes read."""
+    activation_documents: int
+    """TEST documents the activation metrics read."""
+    factors: tuple[str, ...]
+    """Denominator of alignment."""
+    dropped_factors: dict[str, str] = {}
+    """Factors that the audit of the labels left out, with the reason."""
+    causal_units: tuple[str, ...]
+    """Denominator of causal_interchange: `variable=value`."""
+    exclusions: tuple[str, ...] = ()
+    """Rules by which tokens or documents are left out; empty: none are."""
+    sweep_rule: str | None
+    """How the sweep chooses; null where there is no sweep."""
+    sae: dict[str, Any] | str
+    """The configuration, or that the sweep rule chooses it on FIT."""
+    model_sha256: str
+    tokenizer_sha256: str
+    commit: str | None
+    source_sha256: str
+    """Of every Python file that measures and decides."""
+    versions: dict[str, str]
+    minimum_detectable: dict[str, float | None]
+    """Smallest true rate shown with 80 % power, per criterion that is a proportion of units."""
+
+    @property
+    def sha256(self) -> str:
+        return _digest(_plain(self.model_dump(mode="json")))
+
+    def planned_n(self, criterion: str) -> int:
+        """Registered units of a criterion."""
+        return {
+            "alignment": len(self.factors),
+            "causal_interchange": len(self.causal_units),
+            "fidelity": self.test_documents,
+        }.get(criterion, self.activation_documents)
+
+
+def draft(
+    experiment: Experiment,
+    *,
+    l0_cap: float,
+    splits: Mapping[str, str],
+    test_documents: int,
+    activation_documents: int,
+    factors: tuple[str, ...],
+    dropped_factors: Mapping[str, str],
+    causal_units: tuple[str, ...],
+    model_sha256: str,
+    tokenizer_sha256: str,
+    commit: str | None,
+    exclusions: tuple[str, ...] = (),
+) -> Protocol:
+    """A protocol from an experiment and the facts of its data. Raises BadInput for an unknown criterion or null."""
+    config = experiment.protocol
+    criteria = choose_criteria(config.criteria)
+    planned = {"alignment": len(factors), "causal_interchange": len(causal_units)}
+    sweeps = experiment.sweep.trials > 0
+    return Protocol(
+        experiment=experiment.name,
+        fingerprint=experiment.fingerprint(),
+        mode=config.mode,
+        criteria=criteria,
+        nulls=choose_nulls(config.nulls),
+        alive_rate=config.alive_rate,
+        l0_cap=l0_cap,
+        splits=dict(splits),
+        seeds=experiment.train.seed_numbers,
+        bootstrap=config.bootstrap,
+        permutations=config.permutations,
+        pairs=config.pairs,
+        latents_per_value=config.latents_per_value,
+        test_documents=test_documents,
+        activation_documents=activation_documents,
+        factors=factors,
+        dropped_factors=dict(dropped_factors),
+        causal_units=causal_units,
+        exclusions=exclusions,
+        sweep_rule=SWEEP_RULE if sweeps else None,
+        sae="chosen by the sweep rule on FIT" if sweeps else experiment.sae.model_dump(mode="json"),
+        model_sha256=model_sha256,
+        tokenizer_sha256=tokenizer_sha256,
+        commit=commit,
+        source_sha256=source_sha256(),
+        versions={name: importlib.metadata.version(name) for name in _DEPENDENCIES},
+        minimum_detectable={
+            row.name: minimum_detectable(row.threshold, planned[row.name])
+            for row in criteria
+            if row.statistic == "proportion"
+        },
+    )
+
+
+def source_sha256() -> str:
+    """SHA-256 over the names and bytes of every Python file of this package: the definitions as they are run."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(f"{path.relative_to(package).as_posix()}\0".encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def seal(protocol: Protocol, path: Path) -> str:
+    """Write the protocol once, return its hash. Sealing an equal protocol again changes nothing; Refused for
+    another."""
+    sha256 = protocol.sha256
+    text = json.dumps(
+        {"sha256": sha256, "protocol": _plain(protocol.model_dump(mode="json"))}, indent=1, ensure_ascii=False
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # Fails where a file already is: of two writers one wins.
+    except FileExistsError:
+        stored = read(path).sha256
+        if stored != sha256:
+            raise Refused(
+                f"{path} is sealed as {stored[:16]}..., this protocol is {sha256[:16]}...; a sealed protocol is "
+                "never changed; give the run another name"
+            ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return sha256
+
+
+def read(path: Path) -> Protocol:
+    """The sealed protocol. Raises Refused if it is missing, unreadable, or not what its stored hash says."""
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        sha256, tree = stored["sha256"], stored["protocol"]
+        protocol = Protocol.model_validate(tree)
+    except FileNotFoundError:
+        raise Refused(
+            f"{path}: there is no sealed protocol; allowed: a run sealed before it was trained; run it from the start"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else f"{type(error).__name__} {error}"
+        raise Refused(
+            f"{path} is not a sealed protocol ({what}); run the experiment again under another name"
+        ) from error
+    # Both what is in the file and what was understood of it must be what was sealed.
+    for found in (_digest(tree), protocol.sha256):
+        if found != sha256:
+            raise Refused(
+                f"{path}: the content hashes to {found[:16]}..., the seal says {str(sha256)[:16]}...; it was "
+                "changed after sealing; run the experiment again under another name"
+            )
+    return protocol
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(canonical_json(tree).encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON would write in scientific notation become their digits as text (SCIENCE 0.7); pydantic reads
+    both."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and "e" in repr(value):
+        return format(Decimal(repr(value)), "f")
+    return value

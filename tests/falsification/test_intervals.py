@@ -1,0 +1,172 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from raysae.falsification.intervals import (
+    allowed_failures,
+    benjamini_hochberg,
+    clopper_pearson,
+    minimum_detectable,
+    permutation_p,
+    proportion_power,
+    quantile_over_documents,
+    ratio_over_documents,
+    smallest_passing_n,
+    t_interval,
+    wider,
+)
+
+
+def test_the_exact_sample_sizes_of_the_specification_come_out():
+    assert [smallest_passing_n(0.95, failures) for failures in range(5)] == [59, 93, 124, 153, 181]
+    assert [smallest_passing_n(0.80, failures) for failures in range(5)] == [14, 22, 30, 37, 44]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "true", "n", "power"),
+    [
+        (0.95, 0.99, 60, 0.55),
+        (0.95, 0.99, 100, 0.74),
+        (0.95, 0.99, 200, 0.95),
+        (0.95, 0.98, 200, 0.63),
+        (0.95, 0.98, 300, 0.85),
+        (0.80, 0.90, 60, 0.61),
+        (0.80, 0.90, 100, 0.88),
+        (0.80, 0.90, 200, 0.99),
+    ],
+)
+def test_the_exact_powers_of_the_specification_come_out(threshold: float, true: float, n: int, power: float):
+    assert proportion_power(threshold, n, true) == pytest.approx(power, abs=0.006)
+
+
+def test_planted_truth_is_found_with_200_units_and_not_with_120():
+    assert proportion_power(0.95, 200, 0.995) >= 0.95 > proportion_power(0.95, 120, 0.995)
+
+
+def test_clopper_pearson_gives_the_bounds_of_the_specification():
+    assert clopper_pearson(33, 33)[0] == pytest.approx(0.913, abs=5e-4)
+    assert clopper_pearson(14, 14)[0] == pytest.approx(0.807, abs=5e-4)
+    assert clopper_pearson(54, 60)[0] >= 0.80 > clopper_pearson(53, 60)[0]
+    assert clopper_pearson(0, 10)[0] == 0.0
+    assert clopper_pearson(10, 10)[1] == 1.0
+    with pytest.raises(ValueError, match="successes=3 of n=2"):
+        clopper_pearson(3, 2)
+
+
+@given(n=st.integers(1, 300), data=st.data())
+def test_clopper_pearson_inverts_the_binomial_test(n: int, data: st.DataObject):
+    successes = data.draw(st.integers(1, n - 1)) if n > 1 else 1
+    lower, upper = clopper_pearson(successes, n)
+    assert lower < successes / n or successes == n
+    assert stats.binom.sf(successes - 1, n, lower) == pytest.approx(0.05, abs=1e-6)
+    if successes < n:
+        assert stats.binom.cdf(successes, n, upper) == pytest.approx(0.05, abs=1e-6)
+
+
+@given(n=st.integers(1, 200), threshold=st.sampled_from([0.5, 0.8, 0.95]))
+@settings(max_examples=25, deadline=None)
+def test_allowed_failures_is_the_last_number_that_passes(n: int, threshold: float):
+    failures = allowed_failures(threshold, n)
+    passing = [f for f in range(n) if clopper_pearson(n - f, n)[0] >= threshold]
+    assert failures == (max(passing) if passing else None)
+
+
+def test_the_minimum_detectable_effect_has_the_power_it_is_named_for():
+    for threshold, n in [(0.95, 59), (0.95, 200), (0.80, 60)]:
+        effect = minimum_detectable(threshold, n)
+        assert effect is not None
+        assert proportion_power(threshold, n, effect) == pytest.approx(0.8, abs=1e-9)
+    assert minimum_detectable(0.95, 58) is None
+    assert minimum_detectable(0.95, 0) is None
+
+
+def test_the_t_half_width_is_that_of_the_specification():
+    for seeds, factor in [(3, 1.69), (5, 0.95)]:
+        values = np.arange(float(seeds))
+        interval = t_interval(values)
+        assert interval is not None
+        assert (interval[1] - interval[0]) / 2 / values.std(ddof=1) == pytest.approx(factor, abs=5e-3)
+    assert t_interval(np.array([0.3])) is None
+
+
+def test_wider_is_the_envelope_and_none_stands_aside():
+    assert wider((0.1, 0.4), (0.2, 0.5)) == (0.1, 0.5)
+    assert wider((0.1, 0.4), None) == (0.1, 0.4)
+    assert wider(None, None) is None
+
+
+def naive_bootstrap(numerator: np.ndarray, denominator: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    found = []
+    for _ in range(draws):
+        documents = rng.integers(0, numerator.shape[1], numerator.shape[1])
+        seeds = rng.integers(0, len(numerator), len(numerator))
+        found.append(np.mean([numerator[s, documents].sum() / denominator[s, documents].sum() for s in seeds]))
+    return np.quantile(found, [0.05, 0.95])
+
+
+def test_the_bootstrap_of_a_ratio_agrees_with_the_loop_over_resamples():
+    rng = np.random.default_rng(0)
+    denominator = rng.gamma(4.0, size=(1, 80))
+    numerator = denominator * rng.uniform(0.05, 0.15, (1, 80))
+    found = ratio_over_documents(numerator, denominator, bootstrap=4000, seed=1)
+    assert found.value == pytest.approx(numerator.sum() / denominator.sum())
+    assert found.interval == pytest.approx(tuple(naive_bootstrap(numerator, denominator, 4000, rng)), abs=6e-4)
+
+
+def test_the_interval_is_never_narrower_than_that_over_seeds():
+    seed_level = np.array([[0.05], [0.08], [0.12]])
+    found = ratio_over_documents(seed_level * np.ones((3, 50)), np.ones((3, 50)), bootstrap=500, seed=0)
+    expected = t_interval(seed_level[:, 0])
+    assert found.interval is not None and expected is not None
+    assert found.interval == pytest.approx(expected)
+    assert found.per_seed == pytest.approx((0.05, 0.08, 0.12))
+
+
+def test_the_bootstrap_of_a_quantile_agrees_with_the_loop_over_resamples():
+    rng = np.random.default_rng(2)
+    values = rng.beta(20, 2, (1, 120))
+    found = quantile_over_documents(values, 0.05, bootstrap=4000, seed=3)
+    loop = [np.quantile(rng.choice(values[0], 120), 0.05, method="inverted_cdf") for _ in range(4000)]
+    assert found.value == np.quantile(values[0], 0.05, method="inverted_cdf")
+    assert found.interval == pytest.approx(tuple(np.quantile(loop, [0.05, 0.95])), abs=0.01)
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_another():
+    rng = np.random.default_rng(0)
+    numerator, denominator = rng.random((1, 30)), np.ones((1, 30))
+    first = ratio_over_documents(numerator, denominator, bootstrap=300, seed=5)
+    assert first == ratio_over_documents(numerator, denominator, bootstrap=300, seed=5)
+    assert first != ratio_over_documents(numerator, denominator, bootstrap=300, seed=6)
+
+
+def test_an_undefined_ratio_has_no_interval():
+    assert ratio_over_documents(np.ones((1, 4)), np.zeros((1, 4)), bootstrap=200, seed=0).interval is None
+    assert ratio_over_documents(np.ones((1, 0)), np.ones((1, 0)), bootstrap=200, seed=0).interval is None
+
+
+def test_the_bounds_cover_the_truth_about_as_often_as_they_say():
+    rng = np.random.default_rng(4)
+    below = 0
+    for run in range(300):
+        denominator = rng.gamma(3.0, size=(1, 60))
+        numerator = denominator * rng.normal(0.1, 0.03, (1, 60))
+        interval = ratio_over_documents(numerator, denominator, bootstrap=200, seed=run).interval
+        assert interval is not None
+        below += interval[1] < 0.1
+    # At the boundary the rate of false claims "below 0.1" is 0.05; 26 of 300 is its 99.5th percentile.
+    assert below <= 26
+
+
+def test_permutation_p_counts_ties_and_is_never_zero():
+    p = permutation_p(np.array([1.0, 0.5, 0.0]), np.array([[0.0] * 19, [0.5] * 19, [0.5] * 19]))
+    assert p == pytest.approx([1 / 20, 1.0, 1.0])
+
+
+def test_benjamini_hochberg_agrees_with_its_definition():
+    p = np.array([0.001, 0.012, 0.02, 0.039, 0.3])
+    order = np.sort(p)
+    largest = max(k for k in range(1, 6) if order[k - 1] <= 0.05 * k / 5)
+    assert benjamini_hochberg(p).tolist() == (p <= order[largest - 1]).tolist()
+    assert benjamini_hochberg(np.array([])).tolist() == []
