@@ -1,0 +1,229 @@
+"""Text -> a small language model: the recipes behind `raysae/models/bundled/`, and the code that makes them again.
+
+Reads a recipe and, for GSM8K, the corpus; writes a Hugging Face folder (`config.json`, `model.safetensors`,
+`tokenizer.json`, `tokenizer_config.json`) and `pretrain.json`, which says what it was made of and the loss on held-out
+text. Runs on one thread of one CPU, without Ray: the same seed, versions and kind of machine give the same bytes.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import safetensors.torch
+import tokenizers
+import torch
+import transformers
+from torch import Tensor
+from torch.nn import functional as F
+
+from raysae.errors import BadInput
+from raysae.stages.recipes import RECIPES, Recipe
+from raysae.types import Split
+from raysae.types.experiment import stream_seed
+
+IGNORED = -100
+"""Target id of padding."""
+REPORT_STEPS = 25
+"""Steps between two reports; the loss reported is the mean over them."""
+HELD_OUT_DOCUMENTS = 500
+"""Of a generated corpus; of GSM8K all test rows."""
+_POOL_BATCHES = 32
+
+
+def pretrain(
+    name: str,
+    out: Path,
+    seed: int = 0,
+    steps: int | None = None,
+    *,
+    corpus_path: Path | None = None,
+    report: Callable[[int, float], None] | None = None,
+) -> Path:
+    """Train the bundled model `name` from `seed` and write the folder `out`, which must be new or empty.
+
+    `steps` cuts the recipe short; `corpus_path` is where GSM8K lies (default: the hub); `report` is called with
+    (step, training loss in nats per token). Returns `out`. BadInput for an unknown name, an occupied folder, a missing
+    corpus.
+    """
+    recipe = RECIPES.get(name)
+    if recipe is None:
+        raise BadInput(
+            f"no recipe for {name!r}", f"allowed: {', '.join(RECIPES)}", f"type raysae pretrain {next(iter(RECIPES))}"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInput(f"{out} is not empty", "allowed: a new or empty folder", "name another one or remove this one")
+    if steps is not None and steps < 1:
+        raise BadInput(f"steps={steps}", "allowed: 1 or more", f"leave it out for the recipe's {recipe.steps}")
+    steps = recipe.steps if steps is None else steps
+    texts = recipe.texts(Split.TRAIN, steps * recipe.batch_documents, seed, corpus_path)
+    held_out = recipe.texts(Split.TEST, HELD_OUT_DOCUMENTS, seed, corpus_path)
+    tokenizer = recipe.tokenizer(texts, recipe.vocab_size)
+    with _one_thread():
+        model = build(recipe, tokenizer, stream_seed(seed, f"pretrain.{name}.init"))
+        documents = encode(recipe, tokenizer, texts)
+        final_loss = fit(model, recipe, documents, steps, stream_seed(seed, f"pretrain.{name}.order"), report)
+        loss, tokens = held_out_loss(model, encode(recipe, tokenizer, held_out))
+    made_of = {
+        "name": name,
+        "corpus": recipe.corpus,
+        "seed": seed,
+        "steps": steps,
+        "documents_per_step": recipe.batch_documents,
+        "lr": recipe.lr,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "train_loss_nats": round(final_loss, 4),
+        "held_out_loss_nats": round(loss, 4),
+        "held_out_tokens": tokens,
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+    }
+    _write(out, model, tokenizer, recipe, made_of)
+    return out
+
+
+def build(recipe: Recipe, tokenizer: tokenizers.Tokenizer, seed: int) -> transformers.GPT2LMHeadModel:
+    """The recipe's architecture with fresh weights from `seed`."""
+    eos, pad = tokenizer.token_to_id(recipe.eos_token), tokenizer.token_to_id(recipe.pad_token)
+    config = transformers.GPT2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        n_positions=recipe.ctx_len,
+        n_embd=recipe.d_model,
+        n_layer=recipe.layers,
+        n_head=recipe.heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=eos,
+        eos_token_id=eos,
+        pad_token_id=pad,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return transformers.GPT2LMHeadModel(config)
+
+
+def encode(recipe: Recipe, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of each text and its end-of-text token, cut at the context length."""
+    eos = tokenizer.token_to_id(recipe.eos_token)
+    return [[*encoding.ids, eos][: recipe.ctx_len] for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def fit(
+    model: transformers.GPT2LMHeadModel,
+    recipe: Recipe,
+    documents: Sequence[list[int]],
+    steps: int,
+    seed: int,
+    report: Callable[[int, float], None] | None = None,
+) -> float:
+    """Next-token training in place; returns the mean training loss (nats per token) of the last steps reported."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    warmup = max(1, steps // 20)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer,
+        lambda step: min(
+            (step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
+        ),
+    )
+    model.train()
+    seen: list[Tensor] = []
+    loss_now = math.nan
+    for step, batch in enumerate(islice(_batches(documents, recipe.batch_documents, seed), steps), start=1):
+        loss, _ = _loss(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        seen.append(loss.detach())
+        if step % REPORT_STEPS == 0 or step == steps:
+            loss_now = torch.stack(seen).mean().item()
+            seen.clear()
+            if report is not None:
+                report(step, loss_now)
+    return loss_now
+
+
+@torch.no_grad()
+def held_out_loss(model: transformers.GPT2LMHeadModel, documents: Sequence[list[int]]) -> tuple[float, int]:
+    """(nats per predicted token, tokens predicted) over whole documents."""
+    model.eval()
+    total, tokens = 0.0, 0
+    ordered = sorted(documents, key=len)
+    for start in range(0, len(ordered), 32):
+        loss, count = _loss(model, ordered[start : start + 32])
+        total += loss.item() * count
+        tokens += count
+    return total / tokens, tokens
+
+
+def _loss(model: transformers.GPT2LMHeadModel, batch: Sequence[list[int]]) -> tuple[Tensor, int]:
+    width = max(map(len, batch))
+    fill = model.config.eos_token_id
+    ids = torch.tensor([document + [fill] * (width - len(document)) for document in batch])
+    targets = torch.tensor([document + [IGNORED] * (width - len(document)) for document in batch])[:, 1:]
+    # Padding stands at the end, where causal attention cannot see it from a real token: no mask is needed.
+    logits = model(ids[:, :-1]).logits
+    return F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED), int(
+        (targets != IGNORED).sum()
+    )
+
+
+def _batches(documents: Sequence[list[int]], size: int, seed: int) -> Iterator[list[list[int]]]:
+    """Epoch after epoch in a new order; neighbours in length share a batch, so that little of it is padding."""
+    generator = torch.Generator().manual_seed(seed)
+    size = min(size, len(documents))
+    while True:
+        order = torch.randperm(len(documents), generator=generator).tolist()
+        for start in range(0, len(order), size * _POOL_BATCHES):
+            pool = sorted(order[start : start + size * _POOL_BATCHES], key=lambda i: len(documents[i]))
+            starts = range(0, len(pool) - size + 1, size)
+            for which in torch.randperm(len(starts), generator=generator).tolist():
+                yield [documents[i] for i in pool[starts[which] : starts[which] + size]]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums in one order whatever the machine's cores: part of what makes the bytes repeatable."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _write(
+    out: Path,
+    model: transformers.GPT2LMHeadModel,
+    tokenizer: tokenizers.Tokenizer,
+    recipe: Recipe,
+    made_of: dict[str, object],
+) -> None:
+    staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=recipe.eos_token,
+        eos_token=recipe.eos_token,
+        pad_token=recipe.pad_token,
+        unk_token=recipe.unk_token,
+        clean_up_tokenization_spaces=False,
+        model_max_length=recipe.ctx_len,
+    )
+    fast.save_pretrained(staging)
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(staging)
+    # The output matrix is the embedding matrix (tied): it is stored once.
+    weights = {name: value.contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    (staging / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
+    (staging / "pretrain.json").write_text(json.dumps(made_of, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if out.exists():
+        out.rmdir()
+    staging.rename(out)

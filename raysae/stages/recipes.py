@@ -1,0 +1,116 @@
+"""What the bundled models are made of: text, tokenizer, size and schedule of each, for `stages/pretrain.py`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tokenizers
+
+from raysae import corpora
+from raysae.errors import BadInput
+from raysae.types import CorpusRecord, Split
+from raysae.types.experiment import CorpusConfig, stream_seed
+from raysae.worlds import arithmetic_cot
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One bundled model: its text, its tokenizer and its size. Architecture: GPT-2 with tied embeddings, no dropout."""
+
+    corpus: str
+    layers: int
+    d_model: int
+    heads: int
+    ctx_len: int
+    steps: int
+    batch_documents: int
+    """Documents per step; each is one row, cut at `ctx_len`."""
+    lr: float
+    """Peak learning rate of AdamW; warm-up over 5 % of the steps, then cosine decay to 0."""
+    weight_decay: float
+    eos_token: str
+    pad_token: str
+    unk_token: str | None
+    texts: Callable[[Split, int, int, Path | None], list[str]]
+    """(split, documents wanted at most, seed, corpus path) -> texts; TRAIN is fitted, TEST only measured."""
+    tokenizer: Callable[[Sequence[str], int], tokenizers.Tokenizer]
+    """(training texts, vocabulary size) -> tokenizer whose decoding gives the text back."""
+    vocab_size: int
+
+
+def _arithmetic_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
+    stream = stream_seed(seed, f"pretrain.tiny-cot.{split.value}")
+    return [record.text for record in arithmetic_cot.generate(documents, stream)]
+
+
+def _arithmetic_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(arithmetic_cot.tokenizer_json())
+
+
+def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
+    config = CorpusConfig.model_validate({"name": "gsm8k", "path": path})
+    corpus = corpora.CORPORA["gsm8k"]
+    rows = (
+        row for source in corpus.sources(config) if source.native_split == split for row in corpus.read(source, config)
+    )
+    texts = [row.text for row in rows if isinstance(row, CorpusRecord)]
+    if not texts:
+        raise BadInput(
+            f"{path} holds no GSM8K {split.value} rows",
+            "allowed: a folder with train.jsonl and test.jsonl",
+            "correct the path",
+        )
+    return texts
+
+
+def _byte_level_bpe(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    """Byte-level BPE: every text can be written in it, and decoding gives it back exactly."""
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<|endoftext|>", "<|pad|>"],
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+RECIPES: dict[str, Recipe] = {
+    "tiny-cot": Recipe(
+        corpus=arithmetic_cot.NAME,
+        layers=2,
+        d_model=64,
+        heads=4,
+        ctx_len=64,
+        steps=1000,
+        batch_documents=64,
+        lr=3e-3,
+        weight_decay=0.01,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        texts=_arithmetic_texts,
+        tokenizer=_arithmetic_tokenizer,
+        vocab_size=len(arithmetic_cot.VOCABULARY),
+    ),
+    "tiny-gsm8k": Recipe(
+        corpus="gsm8k",
+        layers=4,
+        d_model=128,
+        heads=4,
+        ctx_len=512,
+        steps=3600,
+        batch_documents=8,
+        lr=2e-3,
+        weight_decay=0.01,
+        eos_token="<|endoftext|>",
+        pad_token="<|pad|>",
+        unk_token=None,
+        texts=_gsm8k_texts,
+        tokenizer=_byte_level_bpe,
+        vocab_size=4096,
+    ),
+}
