@@ -15,10 +15,10 @@ TINY = """
 name: tiny
 corpus: {name: arithmetic_cot, records: 600, block_records: 100, splits: {fit: 0.2, test: 0.3}}
 model: {name: tiny-cot}
-capture: {hookpoints: [layers.0.resid_post]}
-sae: {architecture: batch_topk, expansion: 4, k: 6}
+capture: {hookpoints: [layers.1.resid_post]}
+sae: {architecture: batch_topk, expansion: 4, k: 4}
 train: {steps: 80, batch_tokens: 256, seeds: 2, checkpoint_steps: 10}
-sweep: {trials: 2, expansion: [2, 4], k: [6], steps: 30}
+sweep: {trials: 2, expansion: [2, 4], k: [4], steps: 30}
 protocol: {permutations: 20, pairs: 20, bootstrap: 200, test_tokens: 6000, test_documents: 40}
 """
 

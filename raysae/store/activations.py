@@ -87,7 +87,7 @@ class ActivationStore:
     def batches(
         self, hookpoint: HookPoint, batch_tokens: int, seed: int, *, split: Split = Split.TRAIN, start_step: int = 0
     ) -> Iterator[np.ndarray]:
-        """Endless float32 [batch_tokens, d_in], epoch after epoch, each token once per epoch (less the last partial batch).
+        """Endless float32 [batch_tokens, d_in]; in an epoch each token comes once (less the last partial batch).
 
         The order depends on `seed` and the step alone, so `start_step` resumes exactly and every worker of a
         distributed run sees the same batches. An epoch permutes the row groups of all blocks, shuffles the rows of

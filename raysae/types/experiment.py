@@ -1,7 +1,7 @@
 """One experiment: a frozen tree read from YAML with `key=value` overrides.
 
-What an experiment is *made of* is fingerprinted (`fingerprint`); how it is run (actors, paths, log targets) is not: those
-fields carry `RUN_ONLY` and may change between two attempts at the same run folder.
+What an experiment is *made of* is fingerprinted (`fingerprint`); how it is run (actors, paths) is not: those fields
+carry `RUN_ONLY` and may change between two attempts at the same run folder.
 """
 
 import hashlib
@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
 from raysae.errors import BadInput
 from raysae.types.hookpoint import HookPoint
 
-RUN_ONLY = {"run_only": True}
+RUN_ONLY: dict[str, JsonValue] = {"run_only": True}
 """Marks a field that says how a run is carried out, not what it is."""
 
 
@@ -27,9 +27,9 @@ class _Part(BaseModel):
 class SplitShares(_Part):
     """How rows without a split of their own are divided, by a hash of the problem."""
 
-    fit: float = Field(0.1, gt=0, lt=1)
+    fit: float = Field(default=0.1, gt=0, lt=1)
     """Share of problems in FIT."""
-    test: float = Field(0.2, gt=0, lt=1)
+    test: float = Field(default=0.2, gt=0, lt=1)
     """Share of problems in TEST; unused when the source has test rows of its own."""
 
     @model_validator(mode="after")
@@ -49,11 +49,11 @@ class CorpusConfig(_Part):
     config: str = "main"
     """Configuration of the source (GSM8K: main)."""
     path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
-    """A file or folder with the source's own layout; null reads the hub. What it holds is fingerprinted, not where it is."""
-    records: int | None = Field(None, gt=0)
+    """A file or folder in the source's own layout; null: the hub. Its content is fingerprinted, not where it is."""
+    records: int | None = Field(default=None, gt=0)
     """How many records to take from the start of each native split, or to generate; null takes all."""
     splits: SplitShares = SplitShares()
-    block_records: int = Field(2048, gt=0)
+    block_records: int = Field(default=2048, gt=0)
     """Records per corpus block."""
 
     @property
@@ -68,9 +68,9 @@ class TokenizerConfig(_Part):
     """Hub id of a fast tokenizer; null takes the model's own."""
     path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
     """A folder with `tokenizer.json`; its content is fingerprinted."""
-    ctx_len: int | None = Field(None, gt=1)
+    ctx_len: int | None = Field(default=None, gt=1)
     """Tokens per document at most; null: the smaller of 2,048 and the model's own limit."""
-    block_tokens: int = Field(2_097_152, gt=0)
+    block_tokens: int = Field(default=2_097_152, gt=0)
     """Tokens per block."""
 
 
@@ -96,7 +96,7 @@ class CaptureConfig(_Part):
     """Every tensor to keep; the forward stops after the last hooked layer."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Precision on disk. A float16 overflow stops the run and names the cure."""
-    batch_tokens: int = Field(8192, gt=0)
+    batch_tokens: int = Field(default=8192, gt=0)
     """Tokens per forward pass, padding included."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Actors that hold the model."""
@@ -128,24 +128,24 @@ class SAEConfig(_Part):
     """A row of `raysae.saes.ARCHITECTURES`."""
     hookpoint: HookPoint | None = None
     """Which captured tensor it reads; null: the first of `capture.hookpoints`."""
-    expansion: int = Field(8, gt=0)
+    expansion: int = Field(default=8, gt=0)
     """d_sae / d_in."""
-    k: int = Field(8, gt=0)
+    k: int = Field(default=8, gt=0)
     """Latents per token of TopK-like architectures."""
 
 
 class LossConfig(_Part):
     """Weights of the loss terms beside reconstruction."""
 
-    l1: float = Field(0.0, ge=0)
+    l1: float = Field(default=0.0, ge=0)
     """Of the mean L1 norm of a token's latents (ReLU)."""
-    decorrelation: float = Field(0.0, ge=0)
+    decorrelation: float = Field(default=0.0, ge=0)
     """Of the decoder's excess cosine similarity (SCIENCE S4, repaired form)."""
-    probe: float = Field(0.0, ge=0)
+    probe: float = Field(default=0.0, ge=0)
     """Of the label probes; 0 until probe guidance is built."""
-    temporal: float = Field(0.0, ge=0)
+    temporal: float = Field(default=0.0, ge=0)
     """Of the change between neighbouring tokens; 0 until it is built."""
-    aux: float = Field(1 / 32, ge=0)
+    aux: float = Field(default=1 / 32, ge=0)
     """Of AuxK, the reconstruction of the residual by dead latents."""
 
     @model_validator(mode="after")
@@ -153,7 +153,7 @@ class LossConfig(_Part):
         for name in ("probe", "temporal"):
             if getattr(self, name):
                 raise ValueError(
-                    f"loss.{name}={getattr(self, name):g}, but this term is not built yet; allowed: 0; type loss.{name}=0"
+                    f"loss.{name}={getattr(self, name):g}: this term is not built yet; allowed: 0; type loss.{name}=0"
                 )
         return self
 
@@ -161,23 +161,23 @@ class LossConfig(_Part):
 class TrainConfig(_Part):
     """How long and with what the SAEs are trained."""
 
-    steps: int = Field(1000, gt=0)
-    batch_tokens: int = Field(1024, gt=0)
+    steps: int = Field(default=1000, gt=0)
+    batch_tokens: int = Field(default=1024, gt=0)
     """Tokens per step over all workers."""
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate of Adam."""
-    warmup_steps: int = Field(50, ge=0)
-    decay_fraction: float = Field(0.3, ge=0, le=1)
+    warmup_steps: int = Field(default=50, ge=0)
+    decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the rate falls linearly to 0."""
-    k_anneal_fraction: float = Field(0.5, ge=0, le=1)
+    k_anneal_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of the steps over which k falls linearly from 4k to k (SCIENCE 3.4)."""
-    dead_after_tokens: int = Field(100_000, gt=0)
+    dead_after_tokens: int = Field(default=100_000, gt=0)
     """A latent silent for so many tokens counts as dead."""
     seeds: int | tuple[int, ...] = 2
     """How many independent SAEs, or their numbers."""
-    shards: int = Field(2, gt=0)
-    """A batch is cut into so many shards, each selected and differentiated alone and summed in order: this, not the number
-    of workers, is part of what the SAE is, so any number of workers that divides it gives the same weights."""
+    shards: int = Field(default=2, gt=0)
+    """A batch is cut into so many shards, each selected and differentiated alone, then summed pairwise. This, not the
+    number of workers, is part of what the SAE is: 1 or 2 workers give the same weights, bit for bit."""
     workers: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Ray Train workers; must divide `shards`."""
     checkpoint_steps: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 250
@@ -192,13 +192,14 @@ class TrainConfig(_Part):
     def _consistent(self) -> "TrainConfig":
         if isinstance(self.seeds, tuple) and len(set(self.seeds)) != len(self.seeds):
             raise ValueError(
-                f"train.seeds={list(self.seeds)} repeats a seed: independent runs need distinct ones; type train.seeds=[0,1]"
+                f"train.seeds={list(self.seeds)} repeats a seed; allowed: distinct numbers; type train.seeds=[0,1]"
             )
         if not self.seed_numbers:
             raise ValueError("train.seeds=0 trains nothing; allowed: at least 1; type train.seeds=2")
         if self.shards % self.workers:
             raise ValueError(
-                f"train.workers={self.workers} does not divide train.shards={self.shards}; type train.shards={self.workers}"
+                f"train.workers={self.workers} does not divide train.shards={self.shards}; "
+                f"allowed: a divisor; type train.shards={self.workers}"
             )
         if self.batch_tokens % self.shards:
             raise ValueError(
@@ -211,14 +212,14 @@ class TrainConfig(_Part):
 class SweepConfig(_Part):
     """Ray Tune over expansion and sparsity, judged on FIT."""
 
-    trials: int = Field(0, ge=0)
+    trials: int = Field(default=0, ge=0)
     """How many points of the grid to try; 0 skips the sweep and trains `sae` as it stands."""
     expansion: tuple[int, ...] = (4, 8)
     k: tuple[int, ...] = (4, 8, 16)
     """For TopK-like architectures."""
     l1: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
     """For ReLU."""
-    steps: int = Field(300, gt=0)
+    steps: int = Field(default=300, gt=0)
     """Training steps of a trial."""
     concurrent: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Trials at the same time, one CPU each."""
@@ -239,19 +240,19 @@ class ProtocolConfig(_Part):
         "random_direction",
     )
     """Rows of `raysae.falsification.nulls.NULLS`."""
-    alive_rate: float = Field(1e-3, gt=0, lt=1)
+    alive_rate: float = Field(default=1e-3, gt=0, lt=1)
     """A latent is alive if it fires on more than this share of FIT tokens."""
-    bootstrap: int = Field(2000, ge=200)
+    bootstrap: int = Field(default=2000, ge=200)
     """Bootstrap replicates."""
-    permutations: int = Field(200, ge=20)
+    permutations: int = Field(default=200, ge=20)
     """Draws of the permuted-label and matched-latent nulls."""
-    test_tokens: int = Field(60_000, gt=0)
+    test_tokens: int = Field(default=60_000, gt=0)
     """TEST tokens read by activation metrics, at most, in whole documents."""
-    test_documents: int = Field(400, gt=0)
+    test_documents: int = Field(default=400, gt=0)
     """TEST documents of the spliced forward passes, at most."""
-    pairs: int = Field(200, gt=0)
+    pairs: int = Field(default=200, gt=0)
     """Interchange pairs per variable value."""
-    latents_per_value: int = Field(1, gt=0)
+    latents_per_value: int = Field(default=1, gt=0)
     """Latents an interchange may use for each value of a variable."""
 
 
@@ -280,7 +281,8 @@ class Experiment(_Part):
         if self.sae.hookpoint is not None and self.sae.hookpoint not in self.capture.hookpoints:
             allowed = ", ".join(map(str, self.capture.hookpoints))
             raise ValueError(
-                f"sae.hookpoint={self.sae.hookpoint} is not captured; allowed: {allowed}; type sae.hookpoint={self.capture.hookpoints[0]}"
+                f"sae.hookpoint={self.sae.hookpoint} is not captured; allowed: {allowed}; "
+                f"type sae.hookpoint={self.capture.hookpoints[0]}"
             )
         return self
 
@@ -340,9 +342,20 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         _override(tree, override)
     try:
-        return Experiment.model_validate(tree)
+        return _absolute(Experiment.model_validate(tree))
     except ValidationError as error:
         raise _first_problem(error) from error
+
+
+def _absolute(experiment: Experiment) -> Experiment:
+    """Workers start in other directories: every path they get says where it is."""
+
+    def whole(part: Any, name: str) -> Any:
+        path = getattr(part, name)
+        return part.model_copy(update={name: path and path.expanduser().absolute()})
+
+    changed = {name: whole(getattr(experiment, name), "path") for name in ("corpus", "tokenizer", "model")}
+    return whole(experiment.model_copy(update=changed), "out")
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

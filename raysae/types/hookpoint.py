@@ -15,7 +15,7 @@ class HookPoint(BaseModel):
     """A layer and a site, printed and parsed as `layers.6.resid_post`.
 
     `resid_post` is the block's own output (for the last layer this is *not* `hidden_states[-1]`, which has passed the
-    final norm), `mlp_hidden` the MLP after its non-linearity and before its down-projection, `mlp_out` what the MLP adds.
+    final norm), `mlp_hidden` the MLP between its non-linearity and its down-projection, `mlp_out` what the MLP adds.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -11,10 +11,24 @@ from raysae.types import RunRecord
 
 def record(name: str, protocol: str = "p") -> RunRecord:
     return RunRecord(
-        experiment=name, started_at="2026-01-01T00:00:00+00:00", fingerprint="f", config={"seed": 0}, seeds={"experiment": 0},
-        commit=None, versions={}, tokens=1, bytes_written=2, seconds={"train": 1.5}, device="cpu", device_hours=0.1,
-        protocol_sha256=protocol, mode="exploratory", outcome="INCONCLUSIVE", criteria={"sparsity": "GO"}, attempt=1,
-    )  # fmt: skip
+        experiment=name,
+        started_at="2026-01-01T00:00:00+00:00",
+        fingerprint="f",
+        config={"seed": 0},
+        seeds={"experiment": 0},
+        commit=None,
+        versions={},
+        tokens=1,
+        bytes_written=2,
+        seconds={"train": 1.5},
+        device="cpu",
+        device_hours=0.1,
+        protocol_sha256=protocol,
+        mode="exploratory",
+        outcome="INCONCLUSIVE",
+        criteria={"sparsity": "GO"},
+        attempt=1,
+    )
 
 
 def test_records_come_back_in_order_and_attempts_are_counted(tmp_path: Path) -> None:

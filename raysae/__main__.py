@@ -1,0 +1,5 @@
+"""`python -m raysae` is `raysae`."""
+
+from raysae.cli import main
+
+main()

@@ -1,0 +1,274 @@
+"""The command line: one subcommand per stage, `run`, and the readers. Parses arguments and nothing else."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from raysae.errors import RaysaeError
+
+if TYPE_CHECKING:
+    from raysae.types import Verdict
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Train sparse autoencoders on language models that reason, then try to disprove what they found.",
+)
+
+Config = Annotated[Path, typer.Argument(help="The experiment, a YAML file.")]
+Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example sae.k=16 out=/data/runs")]
+Folder = Annotated[Path, typer.Argument(help="A run folder, for example runs/quickstart.")]
+
+
+@app.command()
+def run(
+    config: Config,
+    overrides: Overrides = None,
+    gate: Annotated[bool, typer.Option(help="Exit 0 for GO, 3 for NO_GO, 4 for INCONCLUSIVE.")] = False,
+) -> None:
+    """Everything, from text to report; a finished stage is not done again."""
+    _run_until(config, overrides, "report", gate)
+
+
+def _stage_command(stage: str, sentence: str) -> None:
+    def command(config: Config, overrides: Overrides = None) -> None:
+        _run_until(config, overrides, stage, gate=stage == "decide")
+
+    command.__doc__ = sentence
+    app.command(name=stage)(command)
+
+
+for _stage, _sentence in {
+    "ingest": "Source text -> normalised records, split by problem.",
+    "tokenize": "Records -> token blocks with steps and labels.",
+    "seal": "Fix and hash the protocol.",
+    "capture": "Token blocks -> activation blocks.",
+    "sweep": "Try expansion factors and sparsity penalties on FIT.",
+    "train": "Activation blocks -> SAEs.",
+    "evaluate": "SAEs and null arms -> metrics on TEST.",
+    "decide": "Metrics -> verdict; exits 0 for GO, 3 for NO_GO, 4 for INCONCLUSIVE.",
+    "report": "Verdict and figures -> report.html.",
+}.items():
+    _stage_command(_stage, f"{_sentence} Missing predecessors run first.")
+
+
+def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool) -> None:
+    from raysae.pipeline import exit_status
+    from raysae.pipeline import run as run_pipeline
+    from raysae.stages.progress import Reporter
+    from raysae.store import RunFolder
+    from raysae.types.experiment import load
+
+    experiment = load(config, overrides or ())
+    verdict = run_pipeline(experiment, Reporter(), stage)
+    if verdict is None:
+        return
+    folder = RunFolder(experiment)
+    _print_verdict(verdict)
+    if folder.report.is_file():
+        Console(soft_wrap=True).print(f"report: [bold]{folder.report}[/bold]", highlight=False)
+    if gate:
+        raise typer.Exit(exit_status(verdict))
+
+
+_COLOURS = {"GO": "green", "NO_GO": "red", "INCONCLUSIVE": "yellow"}
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    """One block per criterion, so that it reads the same at 80 columns and in a log file."""
+    console = Console(soft_wrap=True)
+    console.print()
+    for name, row in verdict.criteria.items():
+        outcome = f"[bold {_COLOURS[row.outcome]}]{row.outcome}[/]" + (
+            f" ({row.reason_code})" if row.reason_code else ""
+        )
+        console.print(f"{name:<20}{outcome}", highlight=False)
+        if row.value is not None and row.interval is not None:
+            low, high = row.interval
+            console.print(
+                f"    {row.value:.3f} [{low:.3f}, {high:.3f}], "
+                f"asked {row.direction} {row.threshold:g} {row.unit}, n = {row.n}",
+                highlight=False,
+                markup=False,
+            )
+        nulls = ", ".join(f"{null} {value.mean:.3f}" for null, value in row.nulls.items() if value.mean is not None)
+        if nulls:
+            console.print(f"    [dim]nulls: {nulls}[/dim]", highlight=False)
+        console.print(f"    [dim]{escape(row.reason)}[/dim]", highlight=False)
+    mode = "confirmatory" if verdict.mode == "confirmatory" else "exploratory: it opens no gate"
+    console.print(f"\nverdict [bold {_COLOURS[verdict.outcome]}]{verdict.outcome}[/], {mode}", highlight=False)
+
+
+def _print_table(table: Table) -> None:
+    """On a terminal as wide as it is; in a file no cell is cut or folded."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=240)
+    console.print(table, highlight=False)
+
+
+@app.command()
+def protocol(config: Config, overrides: Overrides = None) -> None:
+    """The criteria of an experiment and what they can detect, before anything is run."""
+    from raysae.pipeline import check
+    from raysae.stages.seal import preview
+    from raysae.types.experiment import load
+
+    experiment = load(config, overrides or ())
+    check(experiment)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("criterion", "passes when", "minimum n", "voiding nulls", "power"):
+        table.add_column(heading, overflow="fold")
+    for row in preview(experiment):
+        table.add_row(*row)
+    _print_table(table)
+
+
+@app.command()
+def models() -> None:
+    """The language models known by name."""
+    from raysae.models.registry import MODELS
+
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "name",
+        "hub id",
+        "revision",
+        "layers",
+        "d_model",
+        "d_mlp",
+        "context",
+        "probe layer",
+        "licence",
+        "gated",
+    ):
+        table.add_column(heading)
+    for row in MODELS.values():
+        table.add_row(
+            row.name,
+            row.hub_id or "bundled",
+            (row.revision or "–")[:10],
+            str(row.layers),
+            str(row.d_model),
+            str(row.d_mlp),
+            str(row.ctx_len),
+            str(row.probe_layer),
+            row.licence,
+            "yes" if row.gated else "no",
+        )
+    _print_table(table)
+
+
+@app.command()
+def datasets() -> None:
+    """The corpora known by name."""
+    from raysae.corpora import CORPORA
+    from raysae.stages.ingest import WORLDS
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", "hub id", "revision", "licence", "chain of thought", "redistributable"):
+        table.add_column(heading)
+    for corpus in CORPORA.values():
+        table.add_row(
+            corpus.name,
+            corpus.hub_id,
+            corpus.revision[:10],
+            corpus.licence,
+            "yes" if corpus.has_cot else "no",
+            "yes" if corpus.redistribute else "no",
+        )
+    for name in WORLDS:
+        table.add_row(name, "generated", "–", "MIT", "yes", "yes")
+    _print_table(table)
+
+
+@app.command()
+def ledger(out: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs")) -> None:
+    """Every decision ever taken in a runs folder; the hash chain is checked on the way."""
+    from raysae.errors import BadInput
+    from raysae.store import Ledger
+
+    path = out / "ledger.jsonl"
+    if not path.is_file():
+        raise BadInput(
+            f"{path}: no such file", "a ledger is written by the first finished run", "type raysae ledger runs"
+        )
+    table = Table(box=None, pad_edge=False)
+    for heading in (
+        "started",
+        "experiment",
+        "outcome",
+        "mode",
+        "attempt",
+        "tokens",
+        "seconds",
+        "seed",
+        "commit",
+        "protocol",
+    ):
+        table.add_column(heading)
+    for record in Ledger(path).records():
+        table.add_row(
+            record.started_at[:19],
+            record.experiment,
+            record.outcome,
+            record.mode,
+            str(record.attempt),
+            f"{record.tokens:,}",
+            f"{sum(record.seconds.values()):.0f}",
+            str(record.seeds.get("experiment")),
+            (record.commit or "–")[:10],
+            record.protocol_sha256[:10],
+        )
+    _print_table(table)
+
+
+@app.command()
+def verify(folder: Folder) -> None:
+    """Re-hash every block, check the seal and the ledger; exits 5 and names the file if anything changed."""
+    from raysae.errors import Refused
+    from raysae.pipeline import verify as verify_folder
+
+    problems = verify_folder(folder)
+    if problems:
+        raise Refused("; ".join(problems))
+    Console(soft_wrap=True).print(
+        f"{folder}: every block, the seal and the ledger are as they were written", highlight=False
+    )
+
+
+@app.command()
+def pretrain(
+    name: Annotated[str, typer.Argument(help="tiny-cot or tiny-gsm8k.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
+    corpus_path: Annotated[Path | None, typer.Option(help="GSM8K's folder, for tiny-gsm8k.")] = None,
+) -> None:
+    """Train a bundled model again from its seed."""
+    from raysae.stages.pretrain import pretrain as train_model
+    from raysae.stages.progress import Reporter
+
+    with Reporter().stage("pretrain") as progress:
+        written = train_model(
+            name,
+            out,
+            seed=seed,
+            corpus_path=corpus_path,
+            report=lambda step, loss: progress.at(step, f"step {step}, loss {loss:.3f}"),
+        )
+        progress.say(str(written))
+
+
+def main() -> None:
+    """Errors meant for a user are one line on stderr; their exit status says of which kind they are."""
+    try:
+        app()
+    except RaysaeError as error:
+        sys.stderr.write(f"raysae: {error}\n")
+        sys.exit(error.status)

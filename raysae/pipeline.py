@@ -1,0 +1,310 @@
+"""The order of the stages, what is finished, and what must hold before anything is written."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from raysae.errors import BadInput, Refused
+from raysae.store import Ledger, Manifest, RunFolder, write_json
+from raysae.types import Experiment, Outcome, Verdict
+from raysae.types.experiment import fingerprint
+
+STAGES = ("ingest", "tokenize", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
+"""DESIGN order: the protocol is sealed before the first activation exists."""
+
+
+def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict | None:
+    """Run every stage up to `until` that is not finished. Returns the verdict once there is one.
+
+    `reporter` is a `raysae.stages.progress.Reporter`. Raises BadInput before anything is written when the experiment
+    cannot run, Refused when a seal does not hold.
+    """
+    folder = RunFolder(experiment)
+    if until == "report" and is_finished(experiment, folder):
+        reporter.line(
+            f"[bold]{experiment.name}[/bold] is finished: nothing to do. Remove {folder.root} to run it again."
+        )
+        return _read_verdict(folder)
+    check(experiment)
+    fresh = not folder.root.exists()
+    _claim(experiment, folder)
+    try:
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            _one(stage, experiment, folder, reporter)
+    except BadInput:
+        _leave_nothing_partial(folder, fresh)
+        raise
+    return _read_verdict(folder) if folder.verdict.is_file() else None
+
+
+def check(experiment: Experiment) -> None:
+    """Everything that can be known to be wrong before weights are loaded or a file is written."""
+    from raysae.falsification.criterion import CRITERIA
+    from raysae.falsification.nulls import NULLS
+    from raysae.models.capture import check_hookpoints, width
+    from raysae.models.load import describe
+    from raysae.saes import check as check_sae
+    from raysae.stages import ingest, sweep
+
+    protocol = experiment.protocol
+    for key, names, known in (("criteria", protocol.criteria, CRITERIA), ("nulls", protocol.nulls, NULLS)):
+        for name in names:
+            if name not in known:
+                raise BadInput(
+                    f"protocol.{key} names {name!r}", f"allowed: {', '.join(known)}", f"correct protocol.{key}"
+                )
+    if not protocol.criteria:
+        raise BadInput("protocol.criteria is empty", f"allowed: {', '.join(CRITERIA)}", "name at least one")
+    row = describe(experiment.model)
+    check_hookpoints(row, experiment.capture.hookpoints)
+    if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:
+        raise BadInput(
+            f"tokenizer.ctx_len={experiment.tokenizer.ctx_len}",
+            f"{row.name} reads at most {row.ctx_len} tokens",
+            f"type tokenizer.ctx_len={row.ctx_len}",
+        )
+    d_in = width(row, experiment.hookpoint)
+    points = sweep.grid(experiment) or [{"expansion": experiment.sae.expansion, "k": experiment.sae.k}]
+    check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
+    for point in points:
+        check_sae(experiment.sae.architecture, d_in, d_in * point["expansion"], point["k"])
+    ingest.check(experiment.corpus)
+
+
+def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    """Whether this very experiment ran to its report. Imports nothing heavy, so saying so takes a moment."""
+    if not (
+        folder.report.is_file() and folder.verdict.is_file() and folder.record.is_file() and folder.experiment.is_file()
+    ):
+        return False
+    return json.loads(folder.experiment.read_text())["identity"] == identity(experiment)
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """What the experiment is: its configuration, and the content of the files it reads."""
+    from raysae.models.load import model_inputs
+    from raysae.stages.ingest import inputs
+
+    return {
+        **experiment.identity(),
+        "inputs": {"corpus": inputs(experiment.corpus), "model": model_inputs(experiment.model)},
+    }
+
+
+def _claim(experiment: Experiment, folder: RunFolder) -> None:
+    """A run folder belongs to one experiment: another configuration never mixes with what is there."""
+    here = identity(experiment)
+    if folder.experiment.is_file():
+        there = json.loads(folder.experiment.read_text())["identity"]
+        if there != here:
+            changes = ", ".join(_differences(there, here)[:4])
+            raise BadInput(
+                f"{folder.root} holds another experiment ({changes})",
+                "allowed: one experiment per folder",
+                f"type name={experiment.name}-2 (or another out=), or remove the folder",
+            )
+        return
+    if folder.root.exists() and any(folder.root.iterdir()):
+        raise BadInput(
+            f"{folder.root} is not empty and not a run folder",
+            "allowed: a new or empty folder",
+            "type another out= or name=",
+        )
+    config = experiment.model_dump(mode="json")
+    mark = {"name": experiment.name, "fingerprint": fingerprint(here), "identity": here, "config": config}
+    write_json(folder.experiment, mark)
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            d
+            for key in {**old, **new}
+            for d in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
+        ]
+    return [] if old == new else [f"{where}: {old} there, {new} now"]
+
+
+def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -> None:
+    finished, work = _TABLE[stage]
+    if finished(experiment, folder):
+        reporter.found(stage)
+        return
+    started = monotonic()
+    with reporter.stage(stage) as progress:
+        work(experiment, folder, progress)
+    spent = json.loads(folder.seconds.read_text()) if folder.seconds.is_file() else {}
+    spent[stage] = round(spent.get(stage, 0.0) + monotonic() - started, 3)
+    write_json(folder.seconds, spent)
+
+
+def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
+    """After bad input: folders without a manifest go; what was committed before stays."""
+    for part in (folder.corpus, folder.tokens, folder.labels):
+        if part.is_dir() and not Manifest.exists(part):
+            shutil.rmtree(part)
+    if fresh and not any(part.is_dir() for part in (folder.corpus, folder.tokens)):
+        shutil.rmtree(folder.root)
+        if folder.root.parent.is_dir() and not any(folder.root.parent.iterdir()):
+            folder.root.parent.rmdir()
+
+
+def _read_verdict(folder: RunFolder) -> Verdict:
+    return Verdict.model_validate_json(folder.verdict.read_bytes())
+
+
+def verify(path: Path) -> list[str]:
+    """Re-hash every block of a run folder and check its seal and the ledger; one line per problem."""
+    from raysae.falsification.protocol import read as read_protocol
+
+    if not (path / "experiment.json").is_file():
+        raise BadInput(
+            f"{path} is not a run folder",
+            "allowed: a folder with experiment.json",
+            "type raysae verify runs/quickstart",
+        )
+    found: list[str] = []
+    for manifest in sorted(path.rglob("manifest.json")):
+        found += Manifest.read(manifest.parent).problems(manifest.parent)
+    try:
+        sealed = read_protocol(path / "protocol.json") if (path / "protocol.json").is_file() else None
+        records = Ledger(path.parent / "ledger.jsonl").records()
+    except Refused as error:
+        return [*found, str(error)]
+    if (path / "verdict.json").is_file():
+        verdict = Verdict.model_validate_json((path / "verdict.json").read_bytes())
+        if sealed is None or verdict.protocol_sha256 != sealed.sha256:
+            found.append(f"{path / 'verdict.json'}: its protocol_sha256 is not that of protocol.json")
+        said = {name: str(row.outcome) for name, row in verdict.criteria.items()}
+        if not any(
+            r.protocol_sha256 == verdict.protocol_sha256 and r.criteria == said and r.experiment == path.name
+            for r in records
+        ):
+            found.append(f"{path / 'verdict.json'}: no line of {path.parent / 'ledger.jsonl'} records this verdict")
+    return found
+
+
+def exit_status(verdict: Verdict) -> int:
+    """Of `decide` and `run --gate`."""
+    return {Outcome.GO: 0, Outcome.NO_GO: 3, Outcome.INCONCLUSIVE: 4}[verdict.outcome]
+
+
+# One pair per stage: is it finished, and how is it done. The stages are imported when they run, so that a finished
+# experiment is recognised without loading torch or Ray.
+
+
+def _manifest_of(*names: str) -> Callable[[Experiment, RunFolder], bool]:
+    return lambda experiment, folder: all(Manifest.exists(getattr(folder, name)) for name in names)
+
+
+def _ingest(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.ingest import ingest
+
+    manifest = ingest(experiment, folder.corpus, progress)
+    counts = ", ".join(f"{split} {count:,}" for split, count in manifest.extra["records"].items())
+    progress.say(f"{manifest.rows:,} records ({counts}), {manifest.extra['quarantined']} quarantined")
+
+
+def _tokenize(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.tokenize import tokenize
+
+    manifest = tokenize(experiment, folder.corpus, folder.tokens, folder.labels, progress)
+    progress.say(f"{manifest.extra['tokens']:,} tokens in {len(manifest.blocks)} blocks")
+
+
+def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.seal import seal
+
+    protocol = seal(experiment, folder)
+    progress.say(f"protocol {protocol.sha256[:16]} sealed: {len(protocol.criteria)} criteria, {protocol.mode}")
+
+
+def _capture_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    from raysae.stages.capture import arms
+
+    return all(Manifest.exists(folder.activations / arm) for arm in arms(experiment))
+
+
+def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.capture import capture
+
+    manifests = capture(experiment, folder.tokens, folder.activations, progress)
+    rows = sum(manifest.rows for manifest in manifests.values())
+    progress.say(
+        f"{rows:,} tokens, {sum(m.bytes for m in manifests.values()) / 1e6:,.1f} MB, arms {', '.join(manifests)}"
+    )
+
+
+def _sweep_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    return experiment.sweep.trials == 0 or Manifest.exists(folder.sweep)
+
+
+def _sweep(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.falsification.protocol import read as read_protocol
+    from raysae.stages.sweep import sweep
+
+    cap = read_protocol(folder.protocol).l0_cap
+    best = sweep(experiment, folder.activations, folder.tokens, folder.sweep, cap, progress)
+    progress.say(
+        f"chosen on FIT: expansion {best['expansion']}, k {best['k']}, l1 {best['l1']:g} (margin {best['margin']:+.2f})"
+    )
+
+
+def configured(experiment: Experiment, folder: RunFolder) -> Experiment:
+    """The experiment with the sweep's choice in place."""
+    if experiment.sweep.trials == 0:
+        return experiment
+    from raysae.stages.sweep import chosen, configure
+
+    return configure(experiment, chosen(folder.sweep))
+
+
+def _train_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    from raysae.stages.capture import arms
+
+    return all(
+        Manifest.exists(folder.sae / arm / str(seed))
+        for arm in arms(experiment)
+        for seed in experiment.train.seed_numbers
+    )
+
+
+def _train(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.train import train
+
+    manifests = train(configured(experiment, folder), folder.activations, folder.sae, progress)
+    progress.say(f"{len(manifests)} SAEs in {folder.sae}")
+
+
+def _evaluate(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.evaluate import evaluate
+
+    evaluate(configured(experiment, folder), folder, progress)
+
+
+def _decide(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.decide import decide
+
+    decide(configured(experiment, folder), folder)
+
+
+def _report(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.report.page import write
+
+    write(folder.root)
+
+
+_TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Experiment, RunFolder, Any], None]]] = {
+    "ingest": (_manifest_of("corpus"), _ingest),
+    "tokenize": (_manifest_of("labels", "tokens"), _tokenize),
+    "seal": (lambda experiment, folder: folder.protocol.is_file(), _seal),
+    "capture": (_capture_finished, _capture),
+    "sweep": (_sweep_finished, _sweep),
+    "train": (_train_finished, _train),
+    "evaluate": (_manifest_of("metrics"), _evaluate),
+    "decide": (lambda experiment, folder: folder.record.is_file(), _decide),
+    "report": (lambda experiment, folder: folder.report.is_file(), _report),
+}

@@ -1,0 +1,142 @@
+"""What the stages that judge have in common: which documents are read, and an SAE run over them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysae.falsification.criterion import sweep_margin
+from raysae.falsification.metrics import reconstruction, sparsity
+from raysae.saes import SparseAutoencoder
+from raysae.store import ActivationStore, BlockInfo, TokenStore
+from raysae.types import HookPoint, Split
+
+CHUNK_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The tokens of some whole documents, with everything known about them."""
+
+    x: torch.Tensor
+    """float32 [n, d_in]"""
+    document: torch.Tensor
+    """int64 [n], counted from 0 over the sample"""
+    records: list[str]
+    """Record id of each document."""
+    token_id: np.ndarray
+    """int32 [n]"""
+    labels: dict[str, np.ndarray]
+    """Variable -> object [n], None where it is not defined."""
+
+    @property
+    def documents(self) -> int:
+        return len(self.records)
+
+
+def first_documents(tokens: TokenStore, split: Split, limit: int) -> Iterator[tuple[BlockInfo, int, int]]:
+    """(block, documents, tokens) of the longest prefix of a split within `limit` tokens, one document at least."""
+    left = limit
+    for number, block in enumerate(tokens.blocks(split)):
+        count = used = 0
+        for _, ids, _ in tokens.documents(block):
+            if used + len(ids) > left and (number or count):
+                break
+            count, used = count + 1, used + len(ids)
+        if count:
+            yield block, count, used
+        left -= used
+        if left <= 0 or used < block.facts["tokens"]:
+            return
+
+
+def read_labels(tokens: TokenStore, split: Split, limit: int) -> dict[str, np.ndarray]:
+    """Variable -> object [n] over the tokens of `first_documents`, without any activation."""
+    parts = [
+        {name: values[:used] for name, values in tokens.labels(block).items()}
+        for block, _, used in first_documents(tokens, split, limit)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else {})}
+
+
+def read_sample(store: ActivationStore, tokens: TokenStore, split: Split, hookpoint: HookPoint, limit: int) -> Sample:
+    """The activations and labels of `first_documents`."""
+    x, document, token_id, records = [], [], [], []
+    for block, count, used in first_documents(tokens, split, limit):
+        rows = store.read(next(b for b in store.blocks(split) if b.name == block.name), hookpoint)
+        x.append(rows.activations[:used])
+        document.append(rows.document[:used].astype(np.int64) + len(records))
+        token_id.append(rows.token_id[:used])
+        records += rows.records[:count]
+    return Sample(
+        x=torch.from_numpy(np.concatenate(x)),
+        document=torch.from_numpy(np.concatenate(document)),
+        records=records,
+        token_id=np.concatenate(token_id),
+        labels=read_labels(tokens, split, limit),
+    )
+
+
+def factor_matrix(labels: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
+    """bool [n, F]: is `variable` equal to `value`, for each name `variable=value`."""
+    columns = [labels[variable] == value for variable, _, value in (name.partition("=") for name in names)]
+    rows = len(next(iter(labels.values()))) if labels else 0
+    return np.stack(columns, axis=1) if columns else np.empty((rows, 0), bool)
+
+
+def factor_names(labels: dict[str, np.ndarray]) -> tuple[str, ...]:
+    """Every `variable=value` that occurs, sorted."""
+    return tuple(
+        sorted(f"{name}={value}" for name, values in labels.items() for value in {v for v in values if v is not None})
+    )
+
+
+@torch.no_grad()
+def encode(sae: SparseAutoencoder, x: torch.Tensor) -> torch.Tensor:
+    """Latents [n, d_sae] of all rows, in chunks."""
+    return torch.cat([sae.encode(part) for part in x.split(CHUNK_ROWS)])
+
+
+@torch.no_grad()
+def document_columns(
+    sae: SparseAutoencoder, sample: Sample, latents: torch.Tensor, alive: torch.Tensor, mean: torch.Tensor
+) -> dict[str, dict[str, np.ndarray]]:
+    """Per-document columns of `reconstruction` and `sparsity`."""
+    x_hat = torch.cat([sae.decode(part) for part in latents.split(CHUNK_ROWS)])
+    active = (latents != 0).sum(dim=1)
+    return {
+        "reconstruction": reconstruction.document_errors(
+            sample.x, x_hat, mean, sample.document, sample.documents, active
+        ),
+        "sparsity": sparsity.document_columns(latents, alive, sample.document, sample.documents),
+    }
+
+
+def fit_margins(
+    sae: SparseAutoencoder,
+    store: ActivationStore,
+    tokens: Path,
+    hookpoint: HookPoint,
+    alive_rate: float,
+    l0_cap: float,
+    limit: int,
+) -> dict[str, Any]:
+    """How far inside the thresholds an SAE lies on FIT (the sweep's rule)."""
+    sample = read_sample(store, TokenStore(tokens), Split.FIT, hookpoint, limit)
+    latents = encode(sae, sample.x)
+    alive = sparsity.alive_latents(latents, alive_rate)
+    columns = document_columns(sae, sample, latents, alive, torch.from_numpy(store.mean(hookpoint)).float())
+    errors, zeros = columns["reconstruction"], columns["sparsity"]
+    fvu = float(errors["sse"].sum() / errors["sst"].sum())
+    l0 = float(errors["l0"].sum() / errors["tokens"].sum())
+    zero = float(np.quantile(zeros["zero"] / zeros["tokens"], sparsity.QUANTILE)) if alive.any() else 0.0
+    return {
+        "fvu": fvu,
+        "l0": l0,
+        "zero_fraction": zero,
+        "alive": int(alive.sum()),
+        "margin": sweep_margin(fvu, zero, l0, l0_cap),
+    }

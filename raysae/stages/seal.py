@@ -1,0 +1,110 @@
+"""Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
+
+from typing import Any
+
+from raysae.errors import BadInput
+from raysae.falsification.criterion import CRITERIA, l0_cap
+from raysae.falsification.metrics.alignment import register_factors
+from raysae.falsification.power import power, refuse_underpowered
+from raysae.falsification.protocol import Protocol, draft
+from raysae.falsification.protocol import seal as write_seal
+from raysae.models.capture import width
+from raysae.models.load import describe, model_inputs
+from raysae.stages.ingest import WORLDS, read_records
+from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
+from raysae.stages.provenance import commit
+from raysae.store import Manifest, RunFolder, TokenStore
+from raysae.types import CorpusRecord, Experiment, Split
+from raysae.types.experiment import fingerprint, stream_seed
+
+MINIMUM_TEST_TOKENS = 200
+"""A factor that is on for fewer TEST tokens is not registered (SCIENCE 3.2)."""
+
+MINIMUM_PAIRS = 20
+"""A value with fewer informative pairs is not registered: its J would be too coarse to correct for a null."""
+
+
+def seal(experiment: Experiment, folder: RunFolder) -> Protocol:
+    """Write `protocol.json`. Refused when it exists with another content or a confirmatory protocol lacks power."""
+    tokens = TokenStore(folder.tokens)
+    _enough_tokens(experiment, tokens)
+    config = experiment.protocol
+    fit, test = (read_labels(tokens, split, config.test_tokens) for split in (Split.FIT, Split.TEST))
+    names = tuple(name for name in factor_names(fit) if name in set(factor_names(test)))
+    registered = register_factors(factor_matrix(fit, names), factor_matrix(test, names), names, MINIMUM_TEST_TOKENS)
+    protocol = draft(
+        experiment,
+        l0_cap=l0_cap(width(describe(experiment.model), experiment.hookpoint)),
+        splits={
+            str(split): fingerprint([block.facts["ids_sha256"] for block in tokens.blocks(split)]) for split in Split
+        },
+        test_documents=min(config.test_documents, sum(block.rows for block in tokens.blocks(Split.TEST))),
+        activation_documents=sum(count for _, count, _ in first_documents(tokens, Split.TEST, config.test_tokens)),
+        factors=registered.kept,
+        dropped_factors=registered.dropped,
+        causal_units=causal_units(experiment, folder),
+        model_sha256=fingerprint(model_inputs(experiment.model)),
+        tokenizer_sha256=tokens.manifest.extra["tokenizer_sha256"],
+        commit=commit(),
+    )
+    refuse_underpowered(protocol)
+    write_seal(protocol, folder.protocol)
+    return protocol
+
+
+def causal_units(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
+    """`variable=value` with enough informative pairs in TEST; none for a corpus without a program."""
+    if "causal_interchange" not in experiment.protocol.criteria:
+        return ()
+    found = []
+    for world in (WORLDS[name] for name in experiment.corpus.names if name in WORLDS):
+        records = test_records(folder)
+        for variable, values in world.VARIABLES.items():
+            for value in values:
+                if (
+                    len(world.interchange_pairs(records, variable, value, MINIMUM_PAIRS, pair_seed(experiment)))
+                    >= MINIMUM_PAIRS
+                ):
+                    found.append(f"{variable}={value}")
+    return tuple(found)
+
+
+def pair_seed(experiment: Experiment) -> int:
+    return stream_seed(experiment.seed, "interchange")
+
+
+def test_records(folder: RunFolder) -> list[CorpusRecord]:
+    """Every TEST record of the corpus."""
+    manifest = Manifest.read(folder.corpus)
+    blocks = [block for block in manifest.blocks if block.facts["split"] == Split.TEST]
+    return [record for block in blocks for record in read_records(folder.corpus, block)]
+
+
+def _enough_tokens(experiment: Experiment, tokens: TokenStore) -> None:
+    have = sum(block.facts["tokens"] for block in tokens.blocks(Split.TRAIN))
+    need = experiment.train.batch_tokens
+    if have < need:
+        raise BadInput(
+            f"TRAIN has {have} tokens",
+            f"train.batch_tokens={need} asks for more",
+            "pass more records or a smaller train.batch_tokens",
+        )
+
+
+def preview(experiment: Experiment) -> list[tuple[str, str, str, str, str]]:
+    """What `raysae protocol` prints before anything is read: the rows as registered, and what stands in the way."""
+    seeds = len(experiment.train.seed_numbers)
+    rows = []
+    for name in experiment.protocol.criteria:
+        row = CRITERIA[name]
+        problems = [f"{seeds} seeds, GO needs {row.min_seeds}"] if seeds < row.min_seeds else []
+        problems += [f"null {null} is missing" for null in row.voiding_nulls if null not in experiment.protocol.nulls]
+        rows.append((name, f"{row.direction} {row.threshold:g} {row.unit}", f"{row.minimum_n} ({row.unit_of_sampling})",
+                     ", ".join(row.voiding_nulls) or "none", "; ".join(problems) or "GO is reachable"))  # fmt: skip
+    return rows
+
+
+def power_lines(protocol: Protocol) -> list[str]:
+    """One line per criterion that cannot reach GO with what is planned."""
+    lines: list[Any] = [f"{row.criterion}: {row.obstacles[0]}" for row in power(protocol) if row.obstacles]
+    return lines
