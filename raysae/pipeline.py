@@ -146,7 +146,7 @@ def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
     for part in (folder.corpus, folder.tokens, folder.labels):
         if part.is_dir() and not Manifest.exists(part):
             shutil.rmtree(part)
-    if fresh and not any(part.is_dir() for part in (folder.corpus, folder.tokens)):
+    if fresh and not folder.corpus.is_dir():
         shutil.rmtree(folder.root)
         if folder.root.parent.is_dir() and not any(folder.root.parent.iterdir()):
             folder.root.parent.rmdir()

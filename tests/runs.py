@@ -17,7 +17,7 @@ import pytest
 from raysae.store import Manifest
 
 AFTER = {
-    "ingest": ("corpus", "tokens", "labels", "protocol.json", "activations", "sweep", "sae", "metrics"),
+    "ingest": ("quarantine", "corpus", "tokens", "labels", "protocol.json", "activations", "sweep", "sae", "metrics"),
     "tokenize": ("tokens", "labels", "protocol.json", "activations", "sweep", "sae", "metrics"),
     "seal": ("protocol.json", "activations", "sweep", "sae", "metrics"),
     "capture": ("activations", "sweep", "sae", "metrics"),
@@ -86,6 +86,7 @@ def copy_before(stage: str, finished: Path, out: Path) -> Path:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    shutil.copy(finished.parent / "ledger.jsonl", out)
     return folder
 
 

@@ -48,7 +48,8 @@ class ReportData:
 def collect(folder: Path) -> ReportData:
     """Read a run folder. BadInput without a verdict or for a file that is not JSON, Refused for a broken seal."""
     verdict = _read(folder / "verdict.json")
-    experiment = _read(folder / "experiment.json")
+    stored = _read(folder / "experiment.json")
+    experiment = stored and {"name": stored["name"], **stored["identity"]}
     if verdict is None or experiment is None:
         missing = "verdict.json" if verdict is None else "experiment.json"
         raise BadInput(

@@ -1,4 +1,4 @@
-"""Sources -> `corpus/`: Parquet blocks of normalised records, split by problem; malformed rows go to quarantine.
+"""Sources -> `corpus/`: Parquet blocks of normalised records, split by problem; malformed rows -> `quarantine/`.
 
 Unit of work: one source (a native split of a dataset, or a range of a generated world).
 """
@@ -65,6 +65,11 @@ class _Job:
     out: Path
     fingerprint: str
 
+    @property
+    def quarantine(self) -> Path:
+        """Beside the corpus: a file per source, empty where nothing was malformed."""
+        return self.out.parent / "quarantine"
+
 
 def check(config: CorpusConfig) -> None:
     """BadInput for a corpus nobody knows, before anything is written."""
@@ -89,10 +94,11 @@ def inputs(config: CorpusConfig) -> dict[str, Any]:
     for name in config.names:
         if name in WORLDS:
             found[name] = "generated"
-            continue
-        for source in CORPORA[name].sources(config):
-            local = Path(source.location)
-            found[f"{name}/{source.native_split}"] = sha256_file(local) if local.is_file() else CORPORA[name].revision
+        elif config.path is None:
+            found[name] = f"{CORPORA[name].hub_id}@{CORPORA[name].revision}"
+        else:
+            files = CORPORA[name].sources(config)
+            found |= {f"{name}/{source.native_split}": sha256_file(Path(source.location)) for source in files}
     return found
 
 
@@ -150,7 +156,7 @@ class _Normaliser:
         job = self.job
         part = item.get("native_split") or f"{item.get('start', 0):08d}"
         name = f"{item['corpus']}-{part.lower()}"
-        done = finished_blocks(job.out, [name], job.fingerprint)
+        done = finished_blocks(job.quarantine, [name], job.fingerprint)
         if name in done:  # this source's last receipt: its blocks are all there
             return done[name].facts["answer"]
         records: dict[Split, list[CorpusRecord]] = {split: [] for split in Split}
@@ -180,9 +186,9 @@ class _Normaliser:
         }
         lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in quarantine)
         write_block(
-            job.out,
+            job.quarantine,
             name,
-            ".quarantine.jsonl",
+            ".jsonl",
             job.fingerprint,
             len(quarantine),
             lambda path: _write_text(path, lines),
@@ -250,7 +256,7 @@ def _finish(experiment: Experiment, out: Path, mark: str, answers: list[dict[str
         "records": dict(per_split),
         "quarantined": sum(reasons.values()),
         "reasons": dict(reasons),
-        "quarantine_files": [f"{answer['name']}.quarantine.jsonl" for answer in answers if answer["quarantined"]],
+        "quarantine_files": [f"../quarantine/{answer['name']}.jsonl" for answer in answers if answer["quarantined"]],
     }
     manifest = Manifest(
         kind="corpus", fingerprint=mark, blocks=blocks, provenance={"inputs": inputs(experiment.corpus)}, extra=extra

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raysae import __version__
 
-PACKAGES = ("ray", "torch", "transformers", "datasets", "pyarrow", "numpy", "scipy", "scikit-learn", "pydantic")
+PACKAGES = ("ray", "torch", "transformers", "datasets", "pyarrow", "numpy", "scipy", "pydantic")
 
 
 def commit() -> str | None:

@@ -7,7 +7,10 @@ artifacts are the same.
 import json
 import logging
 import os
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from raysae.errors import BadInput, RaysaeError, Refused
@@ -44,7 +47,9 @@ def connect() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # the core's own remarks; errors still arrive as exceptions
+    # The core's remarks on stderr, one per actor pool; what goes wrong still arrives as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Tune's table; ours is drawn by rich
     cluster = os.environ.get("RAY_ADDRESS")
     if not cluster:
         # A cluster of our own on the loopback interface lives and dies with this process; a shared one must choose.
@@ -58,13 +63,31 @@ def connect() -> None:
         "logging_level": "ERROR",
         "runtime_env": {"env_vars": {**WORKER_ENVIRONMENT, **_passed_on()}},
     }
-    if cluster:
-        ray.init(**common)
-    else:
+    if not cluster:
         cpus = max(LOGICAL_CPUS, os.cpu_count() or 1)
-        ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=2**30, **common)
+        common |= {"address": "local", "num_cpus": cpus, "include_dashboard": False, "object_store_memory": 2**30}
+    with _quiet_start():
+        ray.init(**common)
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
+
+
+@contextmanager
+def _quiet_start() -> Iterator[None]:
+    """Ray's core announces its log level on stderr, below Python; it is held back unless the start fails."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _passed_on() -> dict[str, str]:

@@ -1,7 +1,5 @@
 """Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
 
-from typing import Any
-
 from raysae.errors import BadInput
 from raysae.falsification.criterion import CRITERIA, l0_cap
 from raysae.falsification.metrics.alignment import register_factors
@@ -105,6 +103,13 @@ def preview(experiment: Experiment) -> list[tuple[str, str, str, str, str]]:
 
 
 def power_lines(protocol: Protocol) -> list[str]:
-    """One line per criterion that cannot reach GO with what is planned."""
-    lines: list[Any] = [f"{row.criterion}: {row.obstacles[0]}" for row in power(protocol) if row.obstacles]
-    return lines
+    """Why criteria cannot reach GO with what is planned: one line per reason, with the criteria it concerns."""
+    concerned: dict[str, list[str]] = {}
+    for row in power(protocol):
+        if row.obstacles:
+            concerned.setdefault(row.obstacles[0], []).append(row.criterion)
+    everything = len(protocol.criteria)
+    return [
+        f"{'every criterion' if len(names) == everything else ', '.join(names)}: {reason}"
+        for reason, names in concerned.items()
+    ]

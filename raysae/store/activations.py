@@ -42,6 +42,8 @@ class ActivationStore:
         self.folder = folder
         self.splits = splits
         self.manifest = Manifest.read(folder)
+        self._kept: dict[tuple[str, int, str], np.ndarray] = {}
+        """Row groups of the first WINDOW_ROWS rows that were read: a small store is decoded once, not once an epoch."""
 
     def blocks(self, split: Split) -> list[BlockInfo]:
         if split not in self.splits:
@@ -138,10 +140,16 @@ class ActivationStore:
 
     def _read_group(self, group: tuple[BlockInfo, int, int], hookpoint: HookPoint) -> np.ndarray:
         block, first, _ = group
-        file = pq.ParquetFile(self.folder / block.file)
         name = str(hookpoint)
+        key = (block.name, first, name)
+        if key in self._kept:
+            return self._kept[key]
+        file = pq.ParquetFile(self.folder / block.file)
         table = file.read_row_group(first // ROW_GROUP_ROWS, columns=[name])
-        return to_float32(table[name], table.schema.field(name))
+        values = to_float32(table[name], table.schema.field(name))
+        if sum(len(kept) for kept in self._kept.values()) + len(values) <= WINDOW_ROWS:
+            self._kept[key] = values
+        return values
 
 
 def _windows(groups: list[tuple[BlockInfo, int, int]]) -> Iterator[list[tuple[BlockInfo, int, int]]]:

@@ -190,7 +190,7 @@ def build_run(folder: Path) -> Path:
     measured, registered = metrics(), protocol(experiment)
     seal(registered, folder / "protocol.json")
     files: dict[str, Any] = {
-        "experiment.json": experiment.model_dump(mode="json"),
+        "experiment.json": {"name": experiment.name, "identity": experiment.identity()},
         "verdict.json": verdict(measured, registered.sha256).model_dump(mode="json"),
         "record.json": record(experiment, registered.sha256).model_dump(mode="json"),
         "metrics/metrics.json": {
