@@ -12,7 +12,7 @@ from pathlib import Path
 from raysae.errors import RaysaeError
 from raysae.pipeline import STAGES, exit_status, run
 from raysae.stages.progress import Reporter
-from raysae.types.experiment import load
+from raysae.types.loading import load
 
 
 def main() -> int:

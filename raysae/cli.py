@@ -63,7 +63,7 @@ def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool
     from raysae.pipeline import run as run_pipeline
     from raysae.stages.progress import Reporter
     from raysae.store import RunFolder
-    from raysae.types.experiment import load
+    from raysae.types.loading import load
 
     experiment = load(config, overrides or ())
     verdict = run_pipeline(experiment, Reporter(), stage)
@@ -118,7 +118,7 @@ def protocol(config: Config, overrides: Overrides = None) -> None:
     """The criteria of an experiment and what they can detect, before anything is run."""
     from raysae.pipeline import check
     from raysae.stages.seal import preview
-    from raysae.types.experiment import load
+    from raysae.types.loading import load
 
     experiment = load(config, overrides or ())
     check(experiment)
@@ -233,7 +233,7 @@ def ledger(out: Annotated[Path, typer.Argument(help="The folder that holds the r
 def verify(folder: Folder) -> None:
     """Re-hash every block, check the seal and the ledger; exits 5 and names the file if anything changed."""
     from raysae.errors import Refused
-    from raysae.pipeline import verify as verify_folder
+    from raysae.stages.verify import verify as verify_folder
 
     problems = verify_folder(folder)
     if problems:

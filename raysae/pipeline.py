@@ -3,12 +3,11 @@
 import json
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from raysae.errors import BadInput, Refused
-from raysae.store import Ledger, Manifest, RunFolder, write_json
+from raysae.errors import BadInput
+from raysae.store import Manifest, RunFolder, write_json
 from raysae.types import Experiment, Outcome, Verdict
 from raysae.types.experiment import fingerprint
 
@@ -154,37 +153,6 @@ def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
 
 def _read_verdict(folder: RunFolder) -> Verdict:
     return Verdict.model_validate_json(folder.verdict.read_bytes())
-
-
-def verify(path: Path) -> list[str]:
-    """Re-hash every block of a run folder and check its seal and the ledger; one line per problem."""
-    from raysae.falsification.protocol import read as read_protocol
-
-    if not (path / "experiment.json").is_file():
-        raise BadInput(
-            f"{path} is not a run folder",
-            "allowed: a folder with experiment.json",
-            "type raysae verify runs/quickstart",
-        )
-    found: list[str] = []
-    for manifest in sorted(path.rglob("manifest.json")):
-        found += Manifest.read(manifest.parent).problems(manifest.parent)
-    try:
-        sealed = read_protocol(path / "protocol.json") if (path / "protocol.json").is_file() else None
-        records = Ledger(path.parent / "ledger.jsonl").records()
-    except Refused as error:
-        return [*found, str(error)]
-    if (path / "verdict.json").is_file():
-        verdict = Verdict.model_validate_json((path / "verdict.json").read_bytes())
-        if sealed is None or verdict.protocol_sha256 != sealed.sha256:
-            found.append(f"{path / 'verdict.json'}: its protocol_sha256 is not that of protocol.json")
-        said = {name: str(row.outcome) for name, row in verdict.criteria.items()}
-        if not any(
-            r.protocol_sha256 == verdict.protocol_sha256 and r.criteria == said and r.experiment == path.name
-            for r in records
-        ):
-            found.append(f"{path / 'verdict.json'}: no line of {path.parent / 'ledger.jsonl'} records this verdict")
-    return found
 
 
 def exit_status(verdict: Verdict) -> int:

@@ -36,7 +36,7 @@ def undisturbed(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The run folder of the tiny experiment, every stage in this process."""
     from raysae.pipeline import run
     from raysae.stages.progress import Reporter
-    from raysae.types.experiment import load
+    from raysae.types.loading import load
 
     out = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:

@@ -181,7 +181,7 @@ def test_the_ledger_prints(undisturbed: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_begins_with_the_command_that_runs_it(path: Path) -> None:
-    from raysae.types.experiment import load
+    from raysae.types.loading import load
 
     assert path.read_text().startswith(f"# raysae run configs/{path.name}")
     assert load(path).name == path.stem

@@ -1,4 +1,4 @@
-"""One experiment: a frozen tree read from YAML with `key=value` overrides.
+"""One experiment: a frozen tree (`loading.py` reads it from YAML).
 
 What an experiment is *made of* is fingerprinted (`fingerprint`); how it is run (actors, paths) is not: those fields
 carry `RUN_ONLY` and may change between two attempts at the same run folder.
@@ -6,14 +6,11 @@ carry `RUN_ONLY` and may change between two attempts at the same run folder.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from raysae.errors import BadInput
 from raysae.types.hookpoint import HookPoint
 
 RUN_ONLY: dict[str, JsonValue] = {"run_only": True}
@@ -257,7 +254,7 @@ class ProtocolConfig(_Part):
 
 
 class Experiment(_Part):
-    """The whole of it; `load` reads one from YAML."""
+    """The whole of it."""
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$", json_schema_extra=RUN_ONLY)]
     """Folder name under `out`; default: the YAML's file name."""
@@ -317,101 +314,6 @@ def fingerprint(value: Any) -> str:
 def canonical_json(value: Any) -> str:
     """Sorted keys, UTF-8, no spaces, NaN refused: equal values give equal text."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read an experiment and apply `a.b=value` overrides (values are YAML).
-
-    Raises BadInput for a missing file, broken YAML, an unknown or repeated key, or a value out of range.
-    """
-    if not path.is_file():
-        raise BadInput(
-            f"{path}: no such file", "an experiment is a YAML file", "type raysae run configs/quickstart.yaml"
-        )
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInput(
-            f"{path}: {' '.join(str(error).split())}", "allowed: YAML with each key once", f"mend {path}"
-        ) from error
-    if not isinstance(tree, dict):
-        raise BadInput(
-            f"{path} holds a {type(tree).__name__}", "allowed: a mapping of keys", "see configs/quickstart.yaml"
-        )
-    tree.setdefault("name", path.stem)
-    for override in overrides:
-        _override(tree, override)
-    try:
-        return _absolute(Experiment.model_validate(tree))
-    except ValidationError as error:
-        raise _first_problem(error) from error
-
-
-def _absolute(experiment: Experiment) -> Experiment:
-    """Workers start in other directories: every path they get says where it is."""
-
-    def whole(part: Any, name: str) -> Any:
-        path = getattr(part, name)
-        return part.model_copy(update={name: path and path.expanduser().absolute()})
-
-    changed = {name: whole(getattr(experiment, name), "path") for name in ("corpus", "tokenizer", "model")}
-    return whole(experiment.model_copy(update=changed), "out")
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice instead of keeping the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key!r}", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise BadInput(f"override {override!r}", "allowed: key=value", "type for example sae.k=16")
-    *parents, leaf = key.split(".")
-    for parent in parents:
-        child = tree.setdefault(parent, {})
-        if not isinstance(child, dict):
-            raise BadInput(
-                f"override {override!r}: {parent} is not a section",
-                "allowed: keys of the experiment",
-                "type for example sae.k=16",
-            )
-        tree = child
-    try:
-        tree[leaf] = yaml.load(text, Loader=_UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise BadInput(
-            f"override {override!r}: {' '.join(str(error).split())}",
-            "allowed: a YAML value",
-            "type for example sae.k=16",
-        ) from error
-
-
-def _first_problem(error: ValidationError) -> BadInput:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        section: Any = Experiment
-        for part in problem["loc"][:-1]:
-            annotation = section.model_fields[part].annotation
-            section = annotation
-        known = ", ".join(section.model_fields)
-        return BadInput(f"unknown key {where!r}", f"allowed here: {known}", "correct the name or remove it")
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        parts = [part.strip() for part in message.split(";", 2)]
-        while len(parts) < 3:
-            parts.append("correct the value")
-        return BadInput(f"{where + ': ' if where else ''}{parts[0]}", parts[1], parts[2])
-    return BadInput(f"{where}={problem['input']!r}", f"allowed: {message}", f"type {where}=<value>")
 
 
 def _identity(part: BaseModel) -> dict[str, Any]:

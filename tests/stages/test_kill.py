@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from raysae.pipeline import verify
+from raysae.stages.verify import verify
 from raysae.store import Manifest
 from tests.runs import copy_before, hashes, in_process, kill_when, outcomes, overrides, raysae
 

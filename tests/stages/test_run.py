@@ -9,11 +9,12 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from raysae.pipeline import run, verify
+from raysae.pipeline import run
 from raysae.stages.progress import Reporter
+from raysae.stages.verify import verify
 from raysae.store import ActivationStore, Ledger, Manifest, TokenStore
 from raysae.types import HookPoint, Split
-from raysae.types.experiment import load
+from raysae.types.loading import load
 from tests.runs import hashes
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from raysae.errors import BadInput
 from raysae.types import Experiment, HookPoint
-from raysae.types.experiment import canonical_json, fingerprint, load, stream_seed
+from raysae.types.experiment import canonical_json, fingerprint, stream_seed
+from raysae.types.loading import load
 
 
 def write(folder: Path, text: str) -> Path:
