@@ -28,6 +28,7 @@ def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict
         )
         return _read_verdict(folder)
     check(experiment)
+    check_inputs(experiment)
     fresh = not folder.root.exists()
     _claim(experiment, folder)
     try:
@@ -40,23 +41,16 @@ def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict
 
 
 def check(experiment: Experiment) -> None:
-    """Everything that can be known to be wrong before weights are loaded or a file is written."""
-    from raysae.falsification.criterion import CRITERIA
-    from raysae.falsification.nulls import NULLS
+    """Everything about the experiment that can be known to be wrong without its text or its model."""
+    from raysae.falsification.criterion import choose_criteria
+    from raysae.falsification.nulls import choose_nulls
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
     from raysae.stages import ingest, sweep
 
-    protocol = experiment.protocol
-    for key, names, known in (("criteria", protocol.criteria, CRITERIA), ("nulls", protocol.nulls, NULLS)):
-        for name in names:
-            if name not in known:
-                raise BadInput(
-                    f"protocol.{key} names {name!r}", f"allowed: {', '.join(known)}", f"correct protocol.{key}"
-                )
-    if not protocol.criteria:
-        raise BadInput("protocol.criteria is empty", f"allowed: {', '.join(CRITERIA)}", "name at least one")
+    choose_criteria(experiment.protocol.criteria)
+    choose_nulls(experiment.protocol.nulls)
     row = describe(experiment.model)
     check_hookpoints(row, experiment.capture.hookpoints)
     if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:
@@ -70,7 +64,17 @@ def check(experiment: Experiment) -> None:
     check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
     for point in points:
         check_sae(experiment.sae.architecture, d_in, d_in * point["expansion"], point["k"])
-    ingest.check(experiment.corpus)
+    ingest.check_names(experiment.corpus)
+
+
+def check_inputs(experiment: Experiment) -> None:
+    """Text, model and tokenizer are there and fit each other; no weights are loaded and nothing is written yet."""
+    from raysae.models.load import check_reachable, check_tokenizer, describe, load_tokenizer
+    from raysae.stages import ingest
+
+    ingest.check_files(experiment.corpus)
+    check_reachable(experiment.model)
+    check_tokenizer(load_tokenizer(experiment.model, experiment.tokenizer), describe(experiment.model))
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:

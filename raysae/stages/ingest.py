@@ -71,8 +71,8 @@ class _Job:
         return self.out.parent / "quarantine"
 
 
-def check(config: CorpusConfig) -> None:
-    """BadInput for a corpus nobody knows, before anything is written."""
+def check_names(config: CorpusConfig) -> None:
+    """BadInput for a corpus nobody knows, or one named twice."""
     known = [*CORPORA, *WORLDS]
     for name in config.names:
         if name not in known:
@@ -83,9 +83,13 @@ def check(config: CorpusConfig) -> None:
             "allowed: each once",
             f"type corpus.name={config.names[0]}",
         )
+
+
+def check_files(config: CorpusConfig) -> None:
+    """BadInput for a file that is missing or no text of this corpus, or a hub out of reach."""
     for name in config.names:
         if name in CORPORA:
-            CORPORA[name].sources(config)  # names the files, so a missing one is told now
+            CORPORA[name].sources(config)
 
 
 def inputs(config: CorpusConfig) -> dict[str, Any]:
