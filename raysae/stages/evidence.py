@@ -24,6 +24,8 @@ from raysae.types.experiment import stream_seed
 
 RANDOM_DICTIONARY = "random_dictionary"
 PERMUTED = "permuted_labels"
+DENSEST = 0.4
+"""Largest share of its latents that a random dictionary is asked to fire."""
 _DRAWS = ("matched_latents", PERMUTED)
 ALIGNMENT_DRAWS = 20
 """Label permutations of alignment, at most: each costs a matching."""
@@ -64,7 +66,10 @@ class Examiner:
         if arm == RANDOM_DICTIONARY:
             seed = stream_seed(self.experiment.seed, f"nulls/random_dictionary/{number}")
             l0 = float((latents != 0).sum(dim=1).double().mean())
-            sae = random_dictionary(sae, l0, fit.x, seed, d_sae=max(int(alive.sum()), 1))
+            width = max(int(alive.sum()), 1)
+            # A random direction is positive on half of the tokens. A code denser than that, far beyond the L0 cap and so
+            # VOID whatever its null says, is met at the densest a random dictionary can be.
+            sae = random_dictionary(sae, min(l0, DENSEST * width), fit.x, seed, d_sae=width)
             latents = encode(sae, fit.x)
             alive = sparsity.alive_latents(latents, self.experiment.protocol.alive_rate)
         found = self._evidence(arm, number, store, sae, fit, test, latents, alive)

@@ -158,5 +158,21 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert same == [seed == 0] * 2
 
 
+@pytest.mark.parametrize("l1", [0.0, 0.03])
+def test_relu_goes_the_whole_road_and_a_dense_code_is_void(
+    l1: float, tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYSAE_LOCAL", "1")
+    sweep = ["sae.architecture=relu", f"sweep.l1=[{l1}]", "sweep.expansion=[2]", "sweep.trials=1", "train.steps=60"]
+    judged = ["protocol.criteria=[reconstruction,sparsity]", "protocol.nulls=[random_dictionary]"]
+    verdict = run(load(tiny_config, [f"out={tmp_path}", *sweep, *judged]), Reporter())
+    assert verdict is not None
+    config = json.loads((tmp_path / "tiny" / "sae" / "main" / "0" / "cfg.json").read_text())
+    assert config["architecture"] == "standard"
+    codes = {str(row.reason_code) for row in verdict.criteria.values()}
+    if l1 == 0:
+        assert codes == {"VOID"}, "an L0 beyond its cap must void both rows"
+
+
 def test_verify_finds_nothing_in_an_untouched_run(undisturbed: Path) -> None:
     assert verify(undisturbed) == []
