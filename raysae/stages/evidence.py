@@ -67,8 +67,8 @@ class Examiner:
             seed = stream_seed(self.experiment.seed, f"nulls/random_dictionary/{number}")
             l0 = float((latents != 0).sum(dim=1).double().mean())
             width = max(int(alive.sum()), 1)
-            # A random direction is positive on half of the tokens. A code denser than that, far beyond the L0 cap and so
-            # VOID whatever its null says, is met at the densest a random dictionary can be.
+            # A random direction is positive on half of the tokens. A code denser than that, far beyond the L0 cap and
+            # so VOID whatever its null says, is met at the densest a random dictionary can be.
             sae = random_dictionary(sae, min(l0, DENSEST * width), fit.x, seed, d_sae=width)
             latents = encode(sae, fit.x)
             alive = sparsity.alive_latents(latents, self.experiment.protocol.alive_rate)
