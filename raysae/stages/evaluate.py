@@ -14,7 +14,7 @@ from raysae.stages.capture import MAIN, arms
 from raysae.stages.evidence import PERMUTED, RANDOM_DICTIONARY, EvidenceJob, Examiner, revive_alignment
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
-from raysae.store import BlockInfo, Manifest, RunFolder, finished_blocks, sha256_file, write_json
+from raysae.store import BlockInfo, Manifest, RunFolder, describe_file, finished_blocks, write_json
 from raysae.types import Experiment, Metric
 from raysae.types.experiment import fingerprint, stream_seed
 
@@ -48,17 +48,7 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     metrics = summarise(experiment, protocol, evidence)
     files = _write(folder.metrics, metrics, evidence)
     blocks = [done[name] for name in sorted(done)]
-    blocks += [
-        BlockInfo(
-            name=path.stem,
-            file=path.name,
-            rows=1,
-            bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-            fingerprint=mark,
-        )
-        for path in files
-    ]
+    blocks += [describe_file(path, mark) for path in files]
     Manifest(kind="metrics", fingerprint=mark, blocks=tuple(blocks)).write(folder.metrics)
     return metrics
 

@@ -19,7 +19,7 @@ from raysae.stages.measure import fit_margins
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode
 from raysae.stages.train import SAEJob, make_trainer, plan
-from raysae.store import BlockInfo, Manifest, sha256_file, write_json
+from raysae.store import Manifest, describe_file, write_json
 from raysae.types import Experiment
 from raysae.types.experiment import LossConfig, SAEConfig, fingerprint, stream_seed
 
@@ -94,14 +94,7 @@ def sweep(
         row["chosen"] = row is best
     write_json(out / "sweep.json", {"rule": SWEEP_RULE, "trials": rows})
     path = out / "sweep.json"
-    block = BlockInfo(
-        name="sweep",
-        file=path.name,
-        rows=len(rows),
-        bytes=path.stat().st_size,
-        sha256=sha256_file(path),
-        fingerprint=mark,
-    )
+    block = describe_file(path, mark, rows=len(rows))
     Manifest(kind="sweep", fingerprint=mark, blocks=(block,)).write(out)
     return best
 

@@ -18,7 +18,7 @@ from raysae.saes import build, checkpoint
 from raysae.stages.capture import MAIN, TWIN, arms
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode
-from raysae.store import ActivationStore, BlockInfo, Manifest, load_state, save_state, sha256_file, write_json
+from raysae.store import ActivationStore, Manifest, describe_file, load_state, save_state, write_json
 from raysae.training import SAETrainer
 from raysae.types import Experiment, HookPoint
 from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig, fingerprint, stream_seed
@@ -252,14 +252,7 @@ def _save(job: SAEJob, trainer: SAETrainer, history: dict[str, list[float]]) -> 
     checkpoint.save(trainer.finished(), job.out, job.provenance)
     write_json(job.out / "history.json", history)
     blocks = tuple(
-        BlockInfo(
-            name=path.stem,
-            file=path.name,
-            rows=1,
-            bytes=path.stat().st_size,
-            sha256=sha256_file(path),
-            fingerprint=job.fingerprint,
-        )
+        describe_file(path, job.fingerprint)
         for path in (job.out / name for name in ("cfg.json", "history.json", "sae_weights.safetensors"))
     )
     Manifest(kind="sae", fingerprint=job.fingerprint, blocks=blocks, extra={"arm": job.arm, "seed": job.seed}).write(

@@ -5,6 +5,7 @@ from raysae.store.ledger import Ledger
 from raysae.store.manifest import (
     BlockInfo,
     Manifest,
+    describe_file,
     finished_blocks,
     sha256_file,
     write_atomic,
@@ -22,6 +23,7 @@ __all__ = [
     "Manifest",
     "RunFolder",
     "TokenStore",
+    "describe_file",
     "finished_blocks",
     "load_state",
     "save_state",

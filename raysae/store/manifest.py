@@ -137,6 +137,18 @@ def write_block(
     return info
 
 
+def describe_file(path: Path, fingerprint: str, rows: int = 1) -> BlockInfo:
+    """The manifest entry of a file that is already in its place."""
+    return BlockInfo(
+        name=path.stem,
+        file=path.name,
+        rows=rows,
+        bytes=path.stat().st_size,
+        sha256=sha256_file(path),
+        fingerprint=fingerprint,
+    )
+
+
 def finished_blocks(folder: Path, names: Iterable[str], fingerprint: str) -> dict[str, BlockInfo]:
     """The blocks among `names` whose receipt is of `fingerprint` and whose file has the recorded size."""
     finished: dict[str, BlockInfo] = {}
