@@ -42,7 +42,7 @@ def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict
 
 def check(experiment: Experiment) -> None:
     """Everything about the experiment that can be known to be wrong without its text or its model."""
-    from raysae.falsification.criterion import choose_criteria
+    from raysae.falsification.criteria import choose_criteria
     from raysae.falsification.nulls import choose_nulls
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe

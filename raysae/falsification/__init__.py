@@ -1,6 +1,7 @@
 """Metrics, nulls, intervals, protocol, verdict: arrays and callables in, numbers out. It knows no language model."""
 
-from raysae.falsification.criterion import CRITERIA, Criterion, choose_criteria, l0_cap
+from raysae.falsification.criteria import CRITERIA, choose_criteria
+from raysae.falsification.criterion import Criterion, l0_cap
 from raysae.falsification.nulls import NULLS, Null, choose_nulls
 from raysae.falsification.power import PowerRow, power, refuse_underpowered
 from raysae.falsification.protocol import Protocol, draft, read, seal, source_sha256

@@ -16,11 +16,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysae.errors import Refused
-from raysae.falsification.criterion import (
-    SWEEP_RULE,
-    Criterion,
-    choose_criteria,
-)
+from raysae.falsification.criteria import choose_criteria
+from raysae.falsification.criterion import SWEEP_RULE, Criterion
 from raysae.falsification.intervals import minimum_detectable
 from raysae.falsification.nulls import Null, choose_nulls
 from raysae.types.experiment import Experiment, canonical_json

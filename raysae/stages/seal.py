@@ -1,7 +1,8 @@
 """Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
 
 from raysae.errors import BadInput
-from raysae.falsification.criterion import CRITERIA, l0_cap
+from raysae.falsification.criteria import CRITERIA
+from raysae.falsification.criterion import l0_cap
 from raysae.falsification.metrics.alignment import register_factors
 from raysae.falsification.power import power, refuse_underpowered
 from raysae.falsification.protocol import Protocol, draft
