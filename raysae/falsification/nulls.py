@@ -15,11 +15,12 @@ class Null(BaseModel):
     name: str
     code: str
     """Its number in SCIENCE 0.5."""
-    level: Literal["model", "dictionary", "labels", "latents", "direction"]
+    level: Literal["model", "dictionary", "labels", "latents", "direction", "surface"]
     """What it replaces."""
     description: str
-    arm: bool
-    """Whether it needs activations and trained SAEs of its own."""
+    needs: Literal["capture", "training", "nothing"]
+    """`capture`: activations and SAEs of its own; `training`: SAEs of its own on the real activations; `nothing`: it
+    is made on the spot from what the real arm has."""
 
 
 _ROWS = (
@@ -29,7 +30,7 @@ _ROWS = (
         level="model",
         description="The same architecture with fresh random weights; its activations are captured and its SAEs "
         "trained as the real ones are.",
-        arm=True,
+        needs="capture",
     ),
     Null(
         name="random_dictionary",
@@ -37,7 +38,45 @@ _ROWS = (
         level="dictionary",
         description="Independent random unit rows with a tied encoder, its threshold set on FIT so that L0 "
         "equals the real SAE's.",
-        arm=False,
+        needs="nothing",
+    ),
+    Null(
+        name="untrained_sae",
+        code="N2",
+        level="dictionary",
+        description="The real SAE before its first step, its threshold set on FIT so that L0 equals the real SAE's.",
+        needs="nothing",
+    ),
+    Null(
+        name="frozen_decoder",
+        code="N3",
+        level="dictionary",
+        description="Trained as the real SAE is, but the decoder's rows stay the random ones they began as.",
+        needs="training",
+    ),
+    Null(
+        name="soft_frozen_decoder",
+        code="N3s",
+        level="dictionary",
+        description="Trained as the real SAE is, but every decoder row is kept at a cosine of at least 0.8 with the "
+        "random one it began as.",
+        needs="training",
+    ),
+    Null(
+        name="frozen_encoder",
+        code="N3e",
+        level="dictionary",
+        description="Trained as the real SAE is, but the encoder's weights stay the random ones they began as; its "
+        "biases learn.",
+        needs="training",
+    ),
+    Null(
+        name="gaussian",
+        code="N4",
+        level="dictionary",
+        description="Trained as the real SAE is, on samples of a Gaussian with the mean and covariance of TRAIN, then "
+        "judged on the real activations.",
+        needs="training",
     ),
     Null(
         name="permuted_labels",
@@ -45,7 +84,39 @@ _ROWS = (
         level="labels",
         description="Whole documents exchange their labels, each sequence kept in order; matching and selection "
         "are done again.",
-        arm=False,
+        needs="nothing",
+    ),
+    Null(
+        name="circular_shift",
+        code="N7",
+        level="labels",
+        description="The labels of each document are shifted by a random offset within it, the end joined to the "
+        "start; matching and selection are done again.",
+        needs="nothing",
+    ),
+    Null(
+        name="pca",
+        code="N8",
+        level="dictionary",
+        description="Principal axes of TRAIN in both signs as dictionary and encoder, its threshold set on FIT so that "
+        "L0 equals the real SAE's.",
+        needs="nothing",
+    ),
+    Null(
+        name="neurons",
+        code="N8n",
+        level="dictionary",
+        description="The coordinates of the hook point in both signs as dictionary and encoder, its threshold set on "
+        "FIT so that L0 equals the real SAE's.",
+        needs="nothing",
+    ),
+    Null(
+        name="difference_of_means",
+        code="N8d",
+        level="direction",
+        description="The difference between the class means of the labels in the place of the latents: a supervised "
+        "baseline, not a floor.",
+        needs="nothing",
     ),
     Null(
         name="matched_latents",
@@ -53,18 +124,35 @@ _ROWS = (
         level="latents",
         description="Other alive latents with a firing rate within 20 % of the chosen ones take their place in "
         "the intervention.",
-        arm=False,
+        needs="nothing",
     ),
     Null(
         name="random_direction",
         code="N10",
         level="direction",
         description="A random direction with, at every position, the same norm as the intervention.",
-        arm=False,
+        needs="nothing",
+    ),
+    Null(
+        name="shuffled_decoder",
+        code="N10s",
+        level="dictionary",
+        description="The real latents with the decoder's rows permuted among them.",
+        needs="nothing",
+    ),
+    Null(
+        name="surface_model",
+        code="N11",
+        level="surface",
+        description="A probe on the tokens around a position and the position itself, without any activation.",
+        needs="nothing",
     ),
 )
 
 NULLS: dict[str, Null] = {row.name: row for row in _ROWS}
+
+SOFT_FROZEN_COSINE = 0.8
+"""Least cosine of a soft-frozen decoder row with the one it began as (N3s)."""
 
 
 def choose_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
@@ -77,3 +165,8 @@ def choose_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
     if len(set(names)) != len(names):
         raise BadInput(f"protocol.nulls={list(names)} repeats a null", "allowed: each once", "remove the repetition")
     return tuple(NULLS[name] for name in names)
+
+
+def dictionary_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
+    """Those of `names` that put another dictionary beside the SAE, on the real model's activations."""
+    return tuple(null for null in choose_nulls(names) if null.level == "dictionary")
