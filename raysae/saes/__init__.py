@@ -8,7 +8,14 @@ import torch
 from raysae.errors import BadInput
 from raysae.saes.base import SAEOutput, Selection, SparseAutoencoder
 from raysae.saes.batch_topk import BatchTopK
-from raysae.saes.random_dictionary import random_dictionary
+from raysae.saes.null_dictionaries import (
+    coordinates,
+    cut_back,
+    principal_axes,
+    random_dictionary,
+    shuffled_decoder,
+    tied_dictionary,
+)
 from raysae.saes.relu import ReLU
 
 ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {"relu": ReLU, "batch_topk": BatchTopK}
@@ -49,5 +56,10 @@ __all__ = [
     "SparseAutoencoder",
     "build",
     "check",
+    "coordinates",
+    "cut_back",
+    "principal_axes",
     "random_dictionary",
+    "shuffled_decoder",
+    "tied_dictionary",
 ]

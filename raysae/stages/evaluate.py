@@ -1,51 +1,62 @@
 """SAEs and null arms -> `metrics/`: every registered criterion on TEST, beside its nulls.
 
-The only stage that opens TEST. Unit of work: one (arm, seed), by `evidence.Examiner`; here the evidence of all arms is
-put together into one Metric per criterion.
+The only stage that opens TEST. Units of work: one (arm, seed), and one arm where its seeds are compared; here the
+evidence of all is put together into one Metric per criterion.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from raysae.falsification.metrics import alignment, causal, fidelity, reconstruction, sparsity
-from raysae.falsification.protocol import Protocol, read
-from raysae.stages.capture import MAIN, arms
-from raysae.stages.evidence import PERMUTED, RANDOM_DICTIONARY, EvidenceJob, Examiner, revive_alignment
+import torch
+
+from raysae.falsification.criteria import CRITERIA
+from raysae.falsification.metrics import causal
+from raysae.falsification.protocol import read
+from raysae.stages.capture import MAIN
+from raysae.stages.contexts import top_contexts
+from raysae.stages.court import Court
+from raysae.stages.dictionaries import arms
+from raysae.stages.exhibits import EXHIBITS, Comparison, Evidence, Exhibit
+from raysae.stages.exhibits.interchange import revive_units
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
-from raysae.store import BlockInfo, Manifest, RunFolder, describe_file, finished_blocks, write_json
+from raysae.store import BlockInfo, Manifest, RunFolder, describe_file, finished_blocks, write_block, write_json
 from raysae.types import Experiment, Metric
-from raysae.types.experiment import fingerprint, stream_seed
+from raysae.types.experiment import fingerprint
 
-NO_PROGRAM = "The corpus has no causal program to intervene on, so this criterion cannot be measured here."
+ALL_SEEDS = "all"
 
 
 def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress) -> dict[str, Metric]:
     """Write `metrics/` and return the metrics by criterion."""
     protocol = read(folder.protocol)
-    names = [*arms(experiment), *([RANDOM_DICTIONARY] if RANDOM_DICTIONARY in experiment.protocol.nulls else [])]
     saes = [Manifest.read(path.parent).fingerprint for path in sorted(folder.sae.rglob("manifest.json"))]
     mark = fingerprint({"protocol": protocol.sha256, "saes": saes})
-    criteria = tuple(row.name for row in protocol.criteria)
-    job = EvidenceJob(experiment, criteria, protocol.factors, protocol.causal_units, mark)
-    items = [{"arm": arm, "seed": seed} for arm in names for seed in experiment.train.seed_numbers]
-    done = finished_blocks(folder.metrics, [f"{item['arm']}-{item['seed']}" for item in items], mark)
+    wanted = [row.name for row in protocol.criteria]
+    seeds = experiment.train.seed_numbers
+    items = [{"arm": arm, "seed": seed} for arm in arms(experiment) for seed in seeds]
+    items += [
+        {"arm": arm, "seed": ALL_SEEDS}
+        for arm in arms(experiment)
+        if any(isinstance(EXHIBITS[name], Comparison) and shows(name, arm) for name in wanted)
+    ]
+    done = finished_blocks(folder.metrics, [_name(item) for item in items], mark)
     progress.total(len(items))
     progress.advance(len(done))
-    todo = [item for item in items if f"{item['arm']}-{item['seed']}" not in done]
-    for answer in map_blocks(Examiner, (job,), todo, actors=2):
+    todo = [item for item in items if _name(item) not in done]
+    for answer in map_blocks(Examiner, (experiment, mark), todo, actors=2):
         info = BlockInfo.model_validate(answer["block"])
         done[info.name] = info
         progress.advance(1, answer["text"])
-    evidence = {
-        arm: [
-            json.loads((folder.metrics / done[f"{arm}-{seed}"].file).read_text())
-            for seed in experiment.train.seed_numbers
-        ]
-        for arm in names
-    }
-    metrics = summarise(experiment, protocol, evidence)
+    shown = {name: json.loads((folder.metrics / info.file).read_text()) for name, info in done.items()}
+    evidence = Evidence(
+        experiment,
+        protocol,
+        saes={arm: [shown[f"{arm}-{seed}"] for seed in seeds] for arm in arms(experiment)},
+        arms={arm: shown[f"{arm}-{ALL_SEEDS}"] for arm in arms(experiment) if f"{arm}-{ALL_SEEDS}" in shown},
+    )
+    metrics = {name: EXHIBITS[name].summarise(evidence) for name in wanted}
     files = _write(folder.metrics, metrics, evidence)
     blocks = [done[name] for name in sorted(done)]
     blocks += [describe_file(path, mark) for path in files]
@@ -53,74 +64,70 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     return metrics
 
 
-def summarise(
-    experiment: Experiment, protocol: Protocol, evidence: dict[str, list[dict[str, Any]]]
-) -> dict[str, Metric]:
-    """One Metric per registered criterion from the evidence of every arm and seed."""
-    bootstrap, seed = protocol.bootstrap, stream_seed(experiment.seed, "bootstrap") % 2**32
-    found: dict[str, Metric] = {}
-    for name in (row.name for row in protocol.criteria):
-        if name == "reconstruction":
-            found[name] = reconstruction.summarise(
-                _columns(evidence, name), l0_cap=protocol.l0_cap, bootstrap=bootstrap, seed=seed
-            )
-        elif name == "sparsity":
-            found[name] = sparsity.summarise(
-                _columns(evidence, name), l0_cap=protocol.l0_cap, bootstrap=bootstrap, seed=seed
-            )
-        elif name == "fidelity":
-            found[name] = fidelity.summarise(_columns(evidence, name), bootstrap=bootstrap, seed=seed)
-        elif name == "alignment":
-            found[name] = _alignment(evidence, protocol)
-        elif name == "causal_interchange":
-            found[name] = _causal(evidence, protocol)
-    return found
+def shows(name: str, arm: str) -> bool:
+    """Whether `arm` is examined for the criterion: the real one is, and the nulls that the criterion names."""
+    row = CRITERIA[name]
+    return arm == MAIN or EXHIBITS[name].everywhere or arm in (*row.voiding_nulls, *row.informational_nulls)
 
 
-def _columns(evidence: dict[str, list[dict[str, Any]]], name: str) -> dict[str, list[dict[str, Any]]]:
-    import numpy as np
+class Examiner:
+    """(arm, seed) -> `metrics/<arm>-<seed>.evidence.json`."""
 
-    return {
-        arm: [{key: np.asarray(values) for key, values in seed[name].items()} for seed in seeds]
-        for arm, seeds in evidence.items()
-    }
+    def __init__(self, experiment: Experiment, mark: str) -> None:
+        torch.set_num_threads(1)
+        self.court, self.mark = Court(experiment), mark
 
-
-def _alignment(evidence: dict[str, list[dict[str, Any]]], protocol: Protocol) -> Metric:
-    by_arm = {
-        arm: [revive_alignment(seed["alignment"]) for seed in seeds if "alignment" in seed]
-        for arm, seeds in evidence.items()
-    }
-    permuted = [[revive_alignment(draw) for draw in seed.get("permuted", [])] for seed in evidence[MAIN]]
-    return alignment.summarise(by_arm, names=protocol.factors, permuted=permuted if all(permuted) else [])
-
-
-def _causal(evidence: dict[str, list[dict[str, Any]]], protocol: Protocol) -> Metric:
-    if not protocol.causal_units:
-        return causal.summarise({MAIN: [[] for _ in evidence[MAIN]]}, pairs=protocol.pairs).model_copy(
-            update={"not_run": NO_PROGRAM}
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        arm, seed = item["arm"], item["seed"]
+        found = self._compare(arm) if seed == ALL_SEEDS else self._examine(arm, seed)
+        text = json.dumps({"arm": arm, "seed": seed, **found}, allow_nan=True)
+        info = write_block(
+            self.court.folder.metrics, _name(item), ".evidence.json", self.mark, 1, lambda path: _put(path, text)
         )
-    return causal.summarise(_units(evidence), pairs=protocol.pairs)
+        return {"block": info.model_dump(mode="json"), "text": f"{arm}/{seed}"}
+
+    def _examine(self, arm: str, seed: int) -> dict[str, Any]:
+        exam = self.court.examine(arm, seed)
+        found: dict[str, Any] = {}
+        for name in self._wanted(arm):
+            exhibit = EXHIBITS[name]
+            if isinstance(exhibit, Exhibit) and (shown := exhibit.examine(exam)) is not None:
+                found[name] = shown
+        if arm == MAIN:
+            matched = found.get("alignment", {}).get("matched")
+            found["contexts"] = top_contexts(
+                exam.test, exam.test_latents, exam.alive, matched, exam.protocol.factors, self.court.tokenizer
+            )
+        return found
+
+    def _compare(self, arm: str) -> dict[str, Any]:
+        exams = [self.court.examine(arm, seed) for seed in self.court.experiment.train.seed_numbers]
+        found: dict[str, Any] = {}
+        for name in self._wanted(arm):
+            exhibit = EXHIBITS[name]
+            if isinstance(exhibit, Comparison) and (shown := exhibit.examine(exams)) is not None:
+                found[name] = shown
+        return found
+
+    def _wanted(self, arm: str) -> list[str]:
+        return [row.name for row in self.court.protocol.criteria if shows(row.name, arm)]
 
 
-def _units(evidence: dict[str, list[dict[str, Any]]]) -> dict[str, list[list[causal.Unit]]]:
-    found = {arm: [_revive(seed["units"]) for seed in seeds] for arm, seeds in evidence.items() if "units" in seeds[0]}
-    if "permuted_units" in evidence[MAIN][0]:
-        found[PERMUTED] = [_revive(seed["permuted_units"]) for seed in evidence[MAIN]]
-    return found
+def _name(item: dict[str, Any]) -> str:
+    return f"{item['arm']}-{item['seed']}"
 
 
-def _revive(plain: list[dict[str, Any]]) -> list[causal.Unit]:
-    return [causal.Unit(**{**unit, "matched": tuple(unit["matched"])}) for unit in plain]
+def _put(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
-def _write(out: Path, metrics: dict[str, Metric], evidence: dict[str, list[dict[str, Any]]]) -> list[Path]:
+def _write(out: Path, metrics: dict[str, Metric], evidence: Evidence) -> list[Path]:
     write_json(
         out / "metrics.json", {"criteria": {name: metric.model_dump(mode="json") for name, metric in metrics.items()}}
     )
-    write_json(out / "contexts.json", evidence[MAIN][0].get("contexts", []))
+    write_json(out / "contexts.json", evidence.saes[MAIN][0].get("contexts", []))
     paths = [out / "metrics.json", out / "contexts.json"]
-    if "units" in evidence[MAIN][0]:
-        write_json(out / "causal.json", {"units": causal.table(_units(evidence))})
+    if "causal_interchange" in evidence.saes[MAIN][0]:
+        write_json(out / "causal.json", {"units": causal.table(revive_units(evidence))})
         paths.append(out / "causal.json")
     return paths

@@ -101,18 +101,9 @@ def encode(sae: SparseAutoencoder, x: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def document_columns(
-    sae: SparseAutoencoder, sample: Sample, latents: torch.Tensor, alive: torch.Tensor, mean: torch.Tensor
-) -> dict[str, dict[str, np.ndarray]]:
-    """Per-document columns of `reconstruction` and `sparsity`."""
-    x_hat = torch.cat([sae.decode(part) for part in latents.split(CHUNK_ROWS)])
-    active = (latents != 0).sum(dim=1)
-    return {
-        "reconstruction": reconstruction.document_errors(
-            sample.x, x_hat, mean, sample.document, sample.documents, active
-        ),
-        "sparsity": sparsity.document_columns(latents, alive, sample.document, sample.documents),
-    }
+def decode(sae: SparseAutoencoder, latents: torch.Tensor) -> torch.Tensor:
+    """x_hat [n, d_in] of all rows, in chunks."""
+    return torch.cat([sae.decode(part) for part in latents.split(CHUNK_ROWS)])
 
 
 def fit_margins(
@@ -128,8 +119,11 @@ def fit_margins(
     sample = read_sample(store, TokenStore(tokens), Split.FIT, hookpoint, limit)
     latents = encode(sae, sample.x)
     alive = sparsity.alive_latents(latents, alive_rate)
-    columns = document_columns(sae, sample, latents, alive, torch.from_numpy(store.mean(hookpoint)).float())
-    errors, zeros = columns["reconstruction"], columns["sparsity"]
+    mean, active = torch.from_numpy(store.mean(hookpoint)).float(), (latents != 0).sum(dim=1)
+    errors = reconstruction.document_errors(
+        sample.x, decode(sae, latents), mean, sample.document, sample.documents, active
+    )
+    zeros = sparsity.document_columns(latents, alive, sample.document, sample.documents)
     fvu = float(errors["sse"].sum() / errors["sst"].sum())
     l0 = float(errors["l0"].sum() / errors["tokens"].sum())
     zero = float(np.quantile(zeros["zero"] / zeros["tokens"], sparsity.QUANTILE)) if alive.any() else 0.0

@@ -1,8 +1,7 @@
-"""Interchange on a real model: the world's text pairs as tokens, and J of every edit (SCIENCE 4.3-4.7)."""
+"""Interchange on a real model: J of every edit on a world's text pairs (SCIENCE 4.3-4.7)."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,14 @@ from raysae.falsification.criterion import CEILING_J
 from raysae.falsification.metrics import causal
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.models.capture import capture, resume, splice
-from raysae.saes import SparseAutoencoder
-from raysae.stages.measure import Sample, encode
-from raysae.types import CorpusRecord, HookPoint
+from raysae.stages.capture import MAIN
+from raysae.stages.court import Examination
+from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
+from raysae.stages.exhibits.pairs import PairTokens, tokenize_pairs
+from raysae.stages.ingest import WORLDS
+from raysae.stages.measure import encode
+from raysae.stages.seal import pair_seed
+from raysae.types import Metric
 
 BATCH = 256
 """Pairs per forward pass."""
@@ -23,86 +27,65 @@ UNTESTABLE_DRAWS = 2
 """Matched sets where no edit of the model does the task: no unit can be coherent, whatever its null."""
 
 
-@dataclass(frozen=True)
-class PairTokens:
-    """All pairs of one variable, tokenized; tensors are int64, rows are pairs."""
-
-    variable: str
-    values: list[str]
-    """[n] the source's value, which the edit brings in"""
-    base_values: list[str]
-    """[n]"""
-    tokens: torch.Tensor
-    """[n, t] the base up to the site, then the counterfactual continuation; padded with 0"""
-    positions: torch.Tensor
-    """[n] the token to edit"""
-    source_tokens: torch.Tensor
-    source_positions: torch.Tensor
-    readouts: torch.Tensor
-    """[n, R] position before each word that must be predicted, -1 pads"""
-    expected: torch.Tensor
-    """[n, R]"""
+PERMUTED = "permuted_labels"
+NO_PROGRAM = "The corpus has no causal program to intervene on, so this criterion cannot be measured here."
 
 
-def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, CorpusRecord]) -> PairTokens:
-    """The world speaks in characters; the tokenizer's offsets say which tokens they are."""
-    variable = pairs[0].variable
-    texts = [_locate(tokenizer, pair.text, (pair.char, *pair.readouts)) for pair in pairs]
-    sources = [_locate(tokenizer, pair.source_text, (pair.source_char,)) for pair in pairs]
-    last = [max(at[1:]) for _, at in texts]
-    most = max(len(at) for _, at in texts) - 1
-    readouts = torch.full((len(pairs), most), -1)
-    expected = torch.full((len(pairs), most), -1)
-    for row, (ids, at) in enumerate(texts):
-        for column, place in enumerate(at[1:]):
-            readouts[row, column], expected[row, column] = place - 1, ids[place]
-    return PairTokens(
-        variable=variable,
-        values=[pair.value for pair in pairs],
-        base_values=[_value_at(records[pair.base_record_id], variable, pair.char) for pair in pairs],
-        # What follows the last readout changes nothing before it.
-        tokens=_pad([ids[: end + 1] for (ids, _), end in zip(texts, last, strict=True)]),
-        positions=torch.tensor([at[0] for _, at in texts]),
-        source_tokens=_pad([ids[: at[0] + 1] for ids, at in sources]),
-        source_positions=torch.tensor([at[0] for _, at in sources]),
-        readouts=readouts,
-        expected=expected,
-    )
+def _interchange(exam: Examination) -> Plain | None:
+    """Units of every registered variable, and for the real arm those of latents chosen on permuted labels."""
+    if not exam.protocol.causal_units:
+        return None
+    records, config = exam.court.records, exam.protocol
+    by_id = {record.record_id: record for record in records}
+    judge = Interchange(exam)
+    registered: dict[str, list[str]] = {}
+    for variable, _, value in (unit.partition("=") for unit in config.causal_units):
+        registered.setdefault(variable, []).append(value)
+    permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
+    found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
+    for world in (WORLDS[name] for name in exam.experiment.corpus.names if name in WORLDS):
+        for variable, values in registered.items():
+            seed = pair_seed(exam.experiment)
+            drawn = [world.interchange_pairs(records, variable, value, config.pairs, seed) for value in values]
+            pairs = tokenize_pairs(exam.court.tokenizer, [pair for some in drawn for pair in some], by_id)
+            names = world.VARIABLES[variable]
+            how: dict[str, Any] = {"per_value": config.latents_per_value, "draws": config.permutations}
+            units = judge.units(pairs, names, seed=exam.seed(f"matched_latents/{variable}"), **how)
+            found["units"] += [unit._asdict() for unit in units]
+            if permuted:
+                null = judge.units(pairs, names, seed=exam.seed(f"{PERMUTED}/{variable}"), real=units, **how)
+                found[PERMUTED] += [unit._asdict() for unit in null]
+    return found
 
 
-def _locate(tokenizer: Any, text: str, chars: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    encoded = tokenizer(text, return_offsets_mapping=True)
-    at = {start: i for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
-    return encoded["input_ids"], [at[char] for char in chars]
+def _summarise(evidence: Evidence) -> Metric:
+    if not evidence.protocol.causal_units:
+        nothing: list[list[causal.Unit]] = [[] for _ in range(evidence.seeds)]
+        return causal.summarise({MAIN: nothing}, pairs=evidence.protocol.pairs).model_copy(
+            update={"not_run": NO_PROGRAM}
+        )
+    return causal.summarise(revive_units(evidence), pairs=evidence.protocol.pairs)
 
 
-def _value_at(record: CorpusRecord, variable: str, char: int) -> str:
-    return next(
-        label.value for label in record.labels if label.variable == variable and label.start <= char < label.end
-    )
+def revive_units(evidence: Evidence) -> dict[str, list[list[causal.Unit]]]:
+    """Units by arm and seed; those of latents chosen on permuted labels are an arm of their own."""
+    shown = evidence.of("causal_interchange")
+    found = {arm: [_revive(seed["units"]) for seed in seeds] for arm, seeds in shown.items()}
+    if all(PERMUTED in seed for seed in shown[MAIN]):
+        found[PERMUTED] = [_revive(seed[PERMUTED]) for seed in shown[MAIN]]
+    return found
 
 
-def _pad(rows: list[list[int]]) -> torch.Tensor:
-    out = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.int64)
-    for i, row in enumerate(rows):
-        out[i, : len(row)] = torch.tensor(row)
-    return out
+def _revive(plain: list[Plain]) -> list[causal.Unit]:
+    return [causal.Unit(**{**unit, "matched": tuple(unit["matched"])}) for unit in plain]
 
 
 class Interchange:
     """One model, one SAE, one hook point: measures the units of every variable."""
 
-    def __init__(
-        self,
-        model: Any,
-        hookpoint: HookPoint,
-        sae: SparseAutoencoder,
-        fit: Sample,
-        fit_latents: torch.Tensor,
-        alive: torch.Tensor,
-    ) -> None:
-        self.model, self.hookpoint, self.sae = model, hookpoint, sae
-        self.fit, self.fit_latents, self.alive = fit, fit_latents, alive
+    def __init__(self, exam: Examination) -> None:
+        self.model, self.hookpoint, self.sae = exam.model, exam.hookpoint, exam.sae
+        self.fit, self.fit_latents, self.alive = exam.fit, exam.fit_latents, exam.alive
         self._cached: tuple[PairTokens | None, torch.Tensor] = (None, torch.empty(0))
 
     def units(
@@ -220,3 +203,6 @@ def _present(pairs: PairTokens, names: tuple[str, ...]) -> list[str]:
     """The values that have pairs, in the order of the variable."""
     have = set(pairs.values)
     return [value for value in names if value in have]
+
+
+INTERCHANGE = Exhibit(_interchange, _summarise)

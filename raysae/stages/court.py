@@ -1,0 +1,112 @@
+"""What every SAE of a run is examined with: samples, models and dictionaries, each made once per process."""
+
+from functools import cache, cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysae.falsification.metrics import sparsity
+from raysae.falsification.protocol import read
+from raysae.models.load import load_model, load_tokenizer, random_twin
+from raysae.saes import SparseAutoencoder
+from raysae.stages.capture import MAIN, TWIN, twin_seed
+from raysae.stages.dictionaries import dictionary
+from raysae.stages.measure import Sample, encode, read_sample
+from raysae.stages.seal import test_records
+from raysae.store import ActivationStore, RunFolder, TokenStore
+from raysae.types import CorpusRecord, Experiment, HookPoint, Split
+from raysae.types.experiment import stream_seed
+
+
+class Court:
+    """One run. The only place that opens TEST's activations."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.folder = RunFolder(experiment)
+        self.protocol = read(self.folder.protocol)
+        self.hookpoint: HookPoint = experiment.hookpoint
+        self.tokens = TokenStore(self.folder.tokens)
+        self.sample = cache(self._sample)
+        self.store = cache(self._store)
+        self.model = cache(self._model)
+
+    def examine(self, arm: str, number: int) -> "Examination":
+        return Examination(self, arm, number)
+
+    def _store(self, source: str) -> ActivationStore:
+        return ActivationStore(self.folder.activations / source, splits=tuple(Split))
+
+    def _sample(self, source: str, split: Split) -> Sample:
+        limit = self.experiment.protocol.test_tokens
+        return read_sample(self.store(source), self.tokens, split, self.hookpoint, limit)
+
+    def _model(self, source: str) -> Any:
+        config = self.experiment.model
+        return load_model(config) if source == MAIN else random_twin(config, twin_seed(self.experiment))
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.experiment.model, self.experiment.tokenizer)
+
+    @cached_property
+    def records(self) -> list[CorpusRecord]:
+        """Of TEST."""
+        return test_records(self.folder)
+
+    @cached_property
+    def test_ids(self) -> list[np.ndarray]:
+        """The TEST documents that spliced forward passes read, as token ids."""
+        found = [ids for block in self.tokens.blocks(Split.TEST) for _, ids, _ in self.tokens.documents(block)]
+        return found[: self.experiment.protocol.test_documents]
+
+
+class Examination:
+    """One SAE before the court: the seed `number` of `arm`. Everything is computed when it is first asked for."""
+
+    def __init__(self, court: Court, arm: str, number: int) -> None:
+        self.court, self.arm, self.number = court, arm, number
+        self.experiment, self.protocol, self.hookpoint = court.experiment, court.protocol, court.hookpoint
+        self.source = TWIN if arm == TWIN else MAIN
+        """Whose activations it reads."""
+
+    @property
+    def fit(self) -> Sample:
+        return self.court.sample(self.source, Split.FIT)
+
+    @property
+    def test(self) -> Sample:
+        return self.court.sample(self.source, Split.TEST)
+
+    @property
+    def model(self) -> Any:
+        return self.court.model(self.source)
+
+    @cached_property
+    def mean(self) -> torch.Tensor:
+        """float32 [d_in], the mean over TRAIN."""
+        return torch.from_numpy(self.court.store(self.source).mean(self.hookpoint)).float()
+
+    @cached_property
+    def sae(self) -> SparseAutoencoder:
+        return dictionary(self.court.folder, self.experiment, self.arm, self.number, self.fit)
+
+    @cached_property
+    def fit_latents(self) -> torch.Tensor:
+        """float32 [n, d_sae]"""
+        return encode(self.sae, self.fit.x)
+
+    @cached_property
+    def test_latents(self) -> torch.Tensor:
+        """float32 [k, d_sae]"""
+        return encode(self.sae, self.test.x)
+
+    @cached_property
+    def alive(self) -> torch.Tensor:
+        """bool [d_sae], by the registered rate on FIT."""
+        return sparsity.alive_latents(self.fit_latents, self.protocol.alive_rate)
+
+    def seed(self, use: str) -> int:
+        """Of the null or resampling called `use`, for this arm and seed."""
+        return stream_seed(self.experiment.seed, f"nulls/{use}/{self.arm}/{self.number}") % 2**32

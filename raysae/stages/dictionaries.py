@@ -1,0 +1,92 @@
+"""Which SAE stands for (arm, seed): a trained one is read, the others are made from it on the spot."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from raysae.falsification.metrics import sparsity
+from raysae.falsification.nulls import NULLS
+from raysae.saes import (
+    SparseAutoencoder,
+    build,
+    checkpoint,
+    coordinates,
+    cut_back,
+    principal_axes,
+    random_dictionary,
+    shuffled_decoder,
+    tied_dictionary,
+)
+from raysae.stages.capture import MAIN, TWIN
+from raysae.stages.measure import Sample, encode
+from raysae.store import RunFolder
+from raysae.types import Experiment
+from raysae.types.experiment import stream_seed
+
+DENSEST = 0.4
+"""Largest share of its latents that a dictionary without training is asked to fire. A random direction is positive on
+half of the tokens; a code denser than that, far beyond the L0 cap and so VOID, is met at the densest it can be."""
+
+
+def arms(experiment: Experiment) -> tuple[str, ...]:
+    """`main` and every registered null that has a dictionary to examine, in the order of the protocol."""
+    nulls = [NULLS[name] for name in experiment.protocol.nulls]
+    return (MAIN, *(null.name for null in nulls if null.level in ("model", "dictionary")))
+
+
+def trained_arms(experiment: Experiment) -> tuple[str, ...]:
+    """Those of `arms` whose SAEs are trained."""
+    return tuple(arm for arm in arms(experiment) if arm == MAIN or NULLS[arm].needs != "nothing")
+
+
+def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
+    """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
+    if arm in (MAIN, TWIN):
+        return checkpoint.load(folder.sae / arm / str(number))
+    real = checkpoint.load(folder.sae / MAIN / str(number))
+    latents = encode(real, fit.x)
+    l0 = float((latents != 0).sum(dim=1).double().mean())
+    if NULLS[arm].needs == "training":
+        return _at_most(checkpoint.load(folder.sae / arm / str(number)), l0, fit.x)
+    alive = sparsity.alive_latents(latents, experiment.protocol.alive_rate)
+    return _BUILT[arm](experiment, number, real, alive, l0, fit.x)
+
+
+def _at_most(sae: SparseAutoencoder, l0: float, x: torch.Tensor) -> SparseAutoencoder:
+    """Nulls are compared at equal L0: one that fires more (without a budget of its own, as under L1) is cut back."""
+    found = float((encode(sae, x) != 0).sum(dim=1).double().mean())
+    return sae if found <= l0 * 1.05 or sae.needs_k else cut_back(sae, l0, x)
+
+
+def _random(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
+    seed = stream_seed(experiment.seed, f"nulls/random_dictionary/{number}")
+    width = max(int(alive.sum()), 1)
+    return random_dictionary(real, min(l0, DENSEST * width), x, seed, d_sae=width)
+
+
+def _untrained(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
+    seed = stream_seed(experiment.seed, f"sae/{number}/init")
+    first = build(real.architecture, real.d_in, real.d_sae, real.k, seed)
+    return tied_dictionary(first.W_dec.detach(), real, min(l0, DENSEST * real.d_sae), x)
+
+
+def _axes(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
+    return principal_axes(real, min(l0, DENSEST * 2 * real.d_in), x)
+
+
+def _coordinates(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
+    return coordinates(real, min(l0, DENSEST * 2 * real.d_in), x)
+
+
+def _shuffled(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
+    return shuffled_decoder(real, alive, stream_seed(experiment.seed, f"nulls/shuffled_decoder/{number}"))
+
+
+_BUILT: dict[str, Callable[..., SparseAutoencoder]] = {
+    "random_dictionary": _random,
+    "untrained_sae": _untrained,
+    "pca": _axes,
+    "neurons": _coordinates,
+    "shuffled_decoder": _shuffled,
+}

@@ -1,0 +1,58 @@
+"""Alignment: factors matched to latents on FIT, measured on TEST, and the same with labels that belong elsewhere."""
+
+from typing import Any
+
+import numpy as np
+
+from raysae.falsification.metrics import alignment
+from raysae.stages.capture import MAIN
+from raysae.stages.court import Examination
+from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
+from raysae.stages.measure import factor_matrix
+from raysae.types import Metric
+
+PERMUTED = "permuted_labels"
+DRAWS = 20
+"""Label permutations, at most: each costs a matching."""
+
+
+def _alignment(exam: Examination) -> Plain | None:
+    names = exam.protocol.factors
+    if not names:
+        return None
+    fit, test = exam.fit, exam.test
+    fit_factors, test_factors = factor_matrix(fit.labels, names), factor_matrix(test.labels, names)
+    matched = alignment.align(exam.fit_latents, fit_factors, exam.test_latents, test_factors, exam.alive)
+    found: Plain = {"matched": _plain(matched)}
+    if exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls:
+        draws = alignment.align_permuted(
+            exam.fit_latents, fit_factors, fit.document.numpy(), exam.test_latents, test_factors, test.document.numpy(),
+            draws=min(DRAWS, exam.protocol.permutations), seed=exam.seed(PERMUTED), alive=exam.alive,
+        )  # fmt: skip
+        found[PERMUTED] = [_plain(draw) for draw in draws]
+    return found
+
+
+def _summarise(evidence: Evidence) -> Metric:
+    shown = evidence.of("alignment")
+    arms = {arm: [_revive(seed["matched"]) for seed in seeds] for arm, seeds in shown.items()}
+    permuted = [[_revive(draw) for draw in seed.get(PERMUTED, [])] for seed in shown.get(MAIN, [])]
+    arms.setdefault(MAIN, [_revive(NOTHING)] * evidence.seeds)
+    return alignment.summarise(
+        arms, names=evidence.protocol.factors, permuted=permuted if permuted and all(permuted) else []
+    )
+
+
+NOTHING: dict[str, list[float]] = {name: [] for name in alignment.Alignment._fields}
+"""An alignment over no factor."""
+
+
+def _plain(found: alignment.Alignment) -> dict[str, list[float]]:
+    return {name: np.asarray(values).tolist() for name, values in found._asdict().items()}
+
+
+def _revive(plain: dict[str, Any]) -> alignment.Alignment:
+    return alignment.Alignment(**{name: np.asarray(values) for name, values in plain.items()})
+
+
+ALIGNMENT = Exhibit(_alignment, _summarise)

@@ -1,0 +1,75 @@
+"""A world's text pairs as tokens: what is edited, where, and what must then be predicted (SCIENCE 4.4)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from raysae.types import CorpusRecord
+
+
+@dataclass(frozen=True)
+class PairTokens:
+    """All pairs of one variable, tokenized; tensors are int64, rows are pairs."""
+
+    variable: str
+    values: list[str]
+    """[n] the source's value, which the edit brings in"""
+    base_values: list[str]
+    """[n]"""
+    tokens: torch.Tensor
+    """[n, t] the base up to the site, then the counterfactual continuation; padded with 0"""
+    positions: torch.Tensor
+    """[n] the token to edit"""
+    source_tokens: torch.Tensor
+    source_positions: torch.Tensor
+    readouts: torch.Tensor
+    """[n, R] position before each word that must be predicted, -1 pads"""
+    expected: torch.Tensor
+    """[n, R]"""
+
+
+def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, CorpusRecord]) -> PairTokens:
+    """The world speaks in characters; the tokenizer's offsets say which tokens they are."""
+    variable = pairs[0].variable
+    texts = [_locate(tokenizer, pair.text, (pair.char, *pair.readouts)) for pair in pairs]
+    sources = [_locate(tokenizer, pair.source_text, (pair.source_char,)) for pair in pairs]
+    last = [max(at[1:]) for _, at in texts]
+    most = max(len(at) for _, at in texts) - 1
+    readouts = torch.full((len(pairs), most), -1)
+    expected = torch.full((len(pairs), most), -1)
+    for row, (ids, at) in enumerate(texts):
+        for column, place in enumerate(at[1:]):
+            readouts[row, column], expected[row, column] = place - 1, ids[place]
+    return PairTokens(
+        variable=variable,
+        values=[pair.value for pair in pairs],
+        base_values=[_value_at(records[pair.base_record_id], variable, pair.char) for pair in pairs],
+        # What follows the last readout changes nothing before it.
+        tokens=_pad([ids[: end + 1] for (ids, _), end in zip(texts, last, strict=True)]),
+        positions=torch.tensor([at[0] for _, at in texts]),
+        source_tokens=_pad([ids[: at[0] + 1] for ids, at in sources]),
+        source_positions=torch.tensor([at[0] for _, at in sources]),
+        readouts=readouts,
+        expected=expected,
+    )
+
+
+def _locate(tokenizer: Any, text: str, chars: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    encoded = tokenizer(text, return_offsets_mapping=True)
+    at = {start: i for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
+    return encoded["input_ids"], [at[char] for char in chars]
+
+
+def _value_at(record: CorpusRecord, variable: str, char: int) -> str:
+    return next(
+        label.value for label in record.labels if label.variable == variable and label.start <= char < label.end
+    )
+
+
+def _pad(rows: list[list[int]]) -> torch.Tensor:
+    out = torch.zeros((len(rows), max(map(len, rows))), dtype=torch.int64)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = torch.tensor(row)
+    return out
