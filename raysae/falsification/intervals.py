@@ -1,14 +1,19 @@
 """Intervals, tests and power. Every bound is one-sided at `alpha`, given as a (lower, upper) pair (SCIENCE 0.3,
 0.4)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import stats
 
 Interval = tuple[float, float]
+
+Weights = Mapping[str, Float[np.ndarray, "b _"]]
+"""How often each document of a split is drawn, in each of b resamples."""
+
+_ALL = "all"
 
 _WEIGHTS_AT_ONCE = 4_000_000
 """Bootstrap weights held in memory at the same time."""
@@ -92,11 +97,12 @@ def ratio_over_documents(
     """Mean over s seeds of sum(numerator) / sum(denominator) over d documents; interval: the wider of the hierarchical
     bootstrap and the t-interval over seeds (SCIENCE 0.4)."""
 
-    def statistic(weights: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "s b"]:
+    def statistic(weights: Weights) -> Float[np.ndarray, "s b"]:
+        drawn = weights[_ALL].T
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (numerator @ weights.T) / (denominator @ weights.T)
+            return (numerator @ drawn) / (denominator @ drawn)
 
-    return _hierarchical(statistic, numerator.shape[1], bootstrap=bootstrap, seed=seed, alpha=alpha)
+    return hierarchical(statistic, {_ALL: numerator.shape[1]}, bootstrap=bootstrap, seed=seed, alpha=alpha)
 
 
 def quantile_over_documents(
@@ -106,38 +112,42 @@ def quantile_over_documents(
     occurs); interval as in `ratio_over_documents` (SCIENCE S2)."""
     order = np.argsort(values, axis=1, kind="stable")
 
-    def statistic(weights: Float[np.ndarray, "b d"]) -> Float[np.ndarray, "s b"]:
+    def statistic(weights: Weights) -> Float[np.ndarray, "s b"]:
         rows = []
         for seed_values, seed_order in zip(values, order, strict=True):
-            mass = np.cumsum(weights[:, seed_order], axis=1)
+            mass = np.cumsum(weights[_ALL][:, seed_order], axis=1)
             reached = np.argmax(mass >= q * mass[:, -1:] - 1e-9, axis=1)
             rows.append(seed_values[seed_order[reached]])
         return np.stack(rows)
 
-    return _hierarchical(statistic, values.shape[1], bootstrap=bootstrap, seed=seed, alpha=alpha)
+    return hierarchical(statistic, {_ALL: values.shape[1]}, bootstrap=bootstrap, seed=seed, alpha=alpha)
 
 
-def _hierarchical(
-    statistic: Callable[[Float[np.ndarray, "b d"]], Float[np.ndarray, "s b"]],
-    documents: int,
+def hierarchical(
+    statistic: Callable[[Weights], Float[np.ndarray, "s b"]],
+    documents: Mapping[str, int],
     *,
     bootstrap: int,
     seed: int,
-    alpha: float,
+    alpha: float = 0.05,
 ) -> Estimate:
-    """Seeds and documents are crossed (every seed reads the same documents), so both are resampled, each once a
-    replicate."""
-    if documents == 0:
+    """Mean over s seeds of a statistic of document weights; interval: the wider of the hierarchical bootstrap and the
+    t-interval over seeds (SCIENCE 0.4).
+
+    `documents` counts them per split: those of one split are resampled together, splits apart from each other. Seeds
+    and documents are crossed (every seed reads the same documents), so both are resampled, each once a replicate.
+    """
+    if min(documents.values(), default=0) == 0:
         return Estimate(float("nan"), None, ())
-    per_seed = statistic(np.ones((1, documents)))[:, 0]
+    per_seed = statistic({split: np.ones((1, count)) for split, count in documents.items()})[:, 0]
     if not np.isfinite(per_seed).all():
         return Estimate(float("nan"), None, tuple(map(float, per_seed)))
     rng = np.random.default_rng(seed)
     replicates = np.empty(bootstrap)
-    at_once = max(1, _WEIGHTS_AT_ONCE // documents)
+    at_once = max(1, _WEIGHTS_AT_ONCE // sum(documents.values()))
     for start in range(0, bootstrap, at_once):
         size = min(at_once, bootstrap - start)
-        by_seed = statistic(_multinomial(rng, size, documents))
+        by_seed = statistic({split: _multinomial(rng, size, count) for split, count in documents.items()})
         drawn = _multinomial(rng, size, len(by_seed)).T / len(by_seed)
         replicates[start : start + size] = (by_seed * drawn).sum(axis=0)
     # A resample may hold no denominator at all; it says nothing, and a bound through it would be a NaN.
@@ -145,6 +155,16 @@ def _hierarchical(
     bounds = tuple(np.quantile(finite, [alpha, 1 - alpha])) if len(finite) else (float("nan"), float("nan"))
     interval = wider((float(bounds[0]), float(bounds[1])), t_interval(per_seed, alpha))
     return Estimate(float(per_seed.mean()), interval, tuple(map(float, per_seed)))
+
+
+def worst_of(estimates: Sequence[Estimate]) -> tuple[float | None, Interval | None]:
+    """The largest value, and (largest lower bound, largest upper bound): below a line only if all are, above it as soon
+    as one is. An estimate without an interval leaves the whole without one."""
+    intervals = [estimate.interval for estimate in estimates]
+    if not intervals or any(interval is None for interval in intervals):
+        return None, None
+    known = [interval for interval in intervals if interval is not None]
+    return max(e.value for e in estimates), (max(lower for lower, _ in known), max(upper for _, upper in known))
 
 
 def _multinomial(rng: np.random.Generator, size: int, n: int) -> Float[np.ndarray, "size n"]:
@@ -156,6 +176,22 @@ def _multinomial(rng: np.random.Generator, size: int, n: int) -> Float[np.ndarra
 def permutation_p(observed: Float[np.ndarray, " u"], null: Float[np.ndarray, "u k"]) -> Float[np.ndarray, " u"]:
     """(1 + number of null draws >= observed) / (1 + K): never 0 (SCIENCE 0.6)."""
     return (1.0 + (null >= observed[:, None]).sum(axis=1)) / (1.0 + null.shape[1])
+
+
+def pooled_p(
+    observed: Float[np.ndarray, " u"], null: Float[np.ndarray, "k u"], stratum: Int[np.ndarray, " u"]
+) -> Float[np.ndarray, " u"]:
+    """`permutation_p` against the null draws of every hypothesis in the same stratum (SCIENCE 0.6).
+
+    Exchangeable within a stratum is what the statistic must be under the null: standardise it, and form the strata from
+    what shapes its null distribution. Then K draws give a smallest p of 1 / (1 + K x size of the stratum).
+    """
+    p = np.ones(len(observed))
+    for one in np.unique(stratum):
+        at = np.flatnonzero(stratum == one)
+        pool = np.sort(null[:, at], axis=None)
+        p[at] = (1.0 + len(pool) - np.searchsorted(pool, observed[at], side="left")) / (1.0 + len(pool))
+    return p
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " u"], q: float = 0.05) -> Bool[np.ndarray, " u"]:

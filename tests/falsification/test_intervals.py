@@ -5,17 +5,21 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from raysae.falsification.intervals import (
+    Estimate,
     allowed_failures,
     benjamini_hochberg,
     clopper_pearson,
+    hierarchical,
     minimum_detectable,
     permutation_p,
+    pooled_p,
     proportion_power,
     quantile_over_documents,
     ratio_over_documents,
     smallest_passing_n,
     t_interval,
     wider,
+    worst_of,
 )
 
 
@@ -162,6 +166,34 @@ def test_the_bounds_cover_the_truth_about_as_often_as_they_say():
 def test_permutation_p_counts_ties_and_is_never_zero():
     p = permutation_p(np.array([1.0, 0.5, 0.0]), np.array([[0.0] * 19, [0.5] * 19, [0.5] * 19]))
     assert p == pytest.approx([1 / 20, 1.0, 1.0])
+
+
+def test_pooled_p_counts_the_draws_of_every_hypothesis_of_the_stratum():
+    rng = np.random.default_rng(0)
+    observed, null, stratum = rng.normal(size=12), rng.normal(size=(7, 12)).round(1), np.arange(12) % 3
+    naive = [(1 + (null[:, stratum == stratum[u]] >= observed[u]).sum()) / (1 + 7 * 4) for u in range(12)]
+    assert pooled_p(observed, null, stratum) == pytest.approx(naive)
+    alone = pooled_p(observed, null, np.arange(12))
+    assert alone == pytest.approx(permutation_p(observed, null.T))
+
+
+def test_splits_are_resampled_apart_from_each_other():
+    rng = np.random.default_rng(1)
+    seen, unseen = rng.random(80), rng.random(120)
+    found = hierarchical(
+        lambda weights: ((weights["SEEN"] @ seen) / 80 - (weights["UNSEEN"] @ unseen) / 120)[None],
+        {"SEEN": 80, "UNSEEN": 120}, bootstrap=4000, seed=0,
+    )  # fmt: skip
+    assert found.value == pytest.approx(seen.mean() - unseen.mean()) and found.interval is not None
+    spread = np.sqrt(seen.var() / 80 + unseen.var() / 120)
+    assert found.interval == pytest.approx((found.value - 1.645 * spread, found.value + 1.645 * spread), abs=0.004)
+
+
+def test_the_worst_is_below_a_line_only_if_all_are_and_above_it_as_soon_as_one_is():
+    low, wide, high = Estimate(0.0, (-0.1, 0.1), ()), Estimate(0.05, (-0.3, 0.4), ()), Estimate(0.2, (0.15, 0.25), ())
+    assert worst_of([low, wide, high]) == (0.2, (0.15, 0.4))
+    assert worst_of([low, Estimate(float("nan"), None, ())]) == (None, None)
+    assert worst_of([]) == (None, None)
 
 
 def test_benjamini_hochberg_agrees_with_its_definition():
