@@ -62,11 +62,13 @@ def fires_above(
 def permuted_rows(document: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
     """Row i takes the label of row permuted_rows[i]: every document gets the sequence of another one, in order from its
     start, repeated or cropped to its length (N6 of SCIENCE 0.5, a block permutation)."""
-    _, inverse = np.unique(document, return_inverse=True)
-    rows = np.split(np.argsort(inverse, kind="stable"), np.cumsum(np.bincount(inverse))[:-1])
+    _, inverse, lengths = np.unique(document, return_inverse=True, return_counts=True)
+    order = np.argsort(inverse, kind="stable")
+    starts = np.cumsum(lengths) - lengths
+    target = inverse[order]
+    source = np.random.default_rng(seed).permutation(len(lengths))[target]
     taken = np.empty(len(document), dtype=np.int64)
-    for target, source in enumerate(np.random.default_rng(seed).permutation(len(rows))):
-        taken[rows[target]] = np.resize(rows[source], len(rows[target]))
+    taken[order] = order[starts[source] + (np.arange(len(order)) - starts[target]) % lengths[source]]
     return taken
 
 
