@@ -235,11 +235,11 @@ def configured(experiment: Experiment, folder: RunFolder) -> Experiment:
 
 
 def _train_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    from raysae.stages.capture import arms
+    from raysae.stages.dictionaries import trained_arms
 
     return all(
         Manifest.exists(folder.sae / arm / str(seed))
-        for arm in arms(experiment)
+        for arm in trained_arms(experiment)
         for seed in experiment.train.seed_numbers
     )
 

@@ -19,7 +19,9 @@ capture: {hookpoints: [layers.1.resid_post]}
 sae: {architecture: batch_topk, expansion: 4, k: 4}
 train: {steps: 80, batch_tokens: 256, seeds: 2, checkpoint_steps: 10}
 sweep: {trials: 2, expansion: [2, 4], k: [4], steps: 30}
-protocol: {permutations: 20, pairs: 20, bootstrap: 200, test_tokens: 6000, test_documents: 40}
+protocol:
+  {permutations: 20, pairs: 20, bootstrap: 200, test_tokens: 6000, test_documents: 40,
+   nulls: [random_model, random_dictionary, permuted_labels, matched_latents, random_direction]}
 """
 
 

@@ -1,9 +1,11 @@
 """Activation blocks -> SAEs, `sae/<arm>/<seed>/`, by data-parallel training on Ray Train.
 
-One worker group trains every (arm, seed) of the experiment in turn, so that process start-up is paid once. Each worker
-reads the same batches and takes its shards of them; gradients and statistics are summed over the group, so every rank
-holds the same state and rank 0 writes it. A checkpoint is one atomic file (weights, optimizer, counters, history,
-step); the order of the data depends on the step alone, so a run killed at any moment ends with the same weights.
+One worker group trains every seed of the real model and of its twin in turn, so that process start-up is paid once.
+Each worker reads the same batches and takes its shards of them; gradients and statistics are summed over the group, so
+every rank holds the same state and rank 0 writes it. The null dictionaries on the real activations follow, each in a
+Ray task of its own, several at a time: a single worker gives the bits that a group gives. A checkpoint is one atomic
+file (weights, optimizer, counters, history, step); the order of the data depends on the step alone, so a run killed at
+any moment ends with the same weights.
 """
 
 import json
@@ -15,11 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from raysae.saes import build, checkpoint
-from raysae.stages.capture import MAIN, TWIN, arms
+from raysae.stages.capture import MAIN, TWIN
+from raysae.stages.dictionaries import trained_arms
+from raysae.stages.gaussian import gaussian_batches
 from raysae.stages.progress import StageProgress
-from raysae.stages.resources import connect, local_mode
+from raysae.stages.resources import connect, local_mode, map_blocks
 from raysae.store import ActivationStore, Manifest, describe_file, load_state, save_state, write_json
 from raysae.training import SAETrainer
+from raysae.training.hold import HOLDS
 from raysae.types import Experiment, HookPoint
 from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig, fingerprint, stream_seed
 
@@ -27,6 +32,13 @@ HISTORY_STEPS = 25
 """Steps between two points of the training curves: the only moments the device is asked for numbers."""
 
 PROGRESS_FILE = "progress.json"
+
+LONE_TRAINERS = 2
+"""Null dictionaries trained at the same time, one CPU each."""
+
+
+BATCHES: dict[str, Callable[..., Iterator[Any]]] = {"gaussian": gaussian_batches}
+"""Arms that are trained on something else than the rows of the store."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,9 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     """Every SAE of the experiment; `experiment.sae` and `experiment.loss` are the chosen ones."""
     identity = experiment.identity()
     jobs = []
-    for arm in (arm for arm in (MAIN, TWIN) if arm in arms(experiment)):
-        source = Manifest.read(activations / arm)
+    for arm in trained_arms(experiment):
+        home = activations / (TWIN if arm == TWIN else MAIN)
+        source = Manifest.read(home)
         for seed in experiment.train.seed_numbers:
             parts = {name: identity[name] for name in ("sae", "loss", "train")}
             mark = fingerprint(
@@ -65,6 +78,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     "activations": source.fingerprint,
                     "seed": seed,
                     "run": experiment.seed,
+                    **({} if arm in (MAIN, TWIN) else {"null": arm}),
                 }
             )
             provenance = {
@@ -80,7 +94,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                 SAEJob(
                     arm,
                     seed,
-                    (activations / arm).absolute(),
+                    home.absolute(),
                     (out / arm / str(seed)).absolute(),
                     str(experiment.hookpoint),
                     experiment.sae,
@@ -111,9 +125,15 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
             seen = json.loads(board.read_text()) if board.is_file() else None
             return seen and (before + seen["done"], seen["text"])
 
-        with progress.following(look):
-            _run(todo, board, experiment.train)
+        grouped = [job for job in todo if job.arm in (MAIN, TWIN)]
+        if grouped:
+            with progress.following(look):
+                _run(grouped, board, experiment.train)
         board.unlink(missing_ok=True)
+        alone = [job for job in todo if job not in grouped]
+        progress.at((len(jobs) - len(alone)) * steps)
+        for text in map_blocks(LoneTrainer, (alone,), [{"job": i} for i in range(len(alone))], actors=LONE_TRAINERS):
+            progress.advance(steps, text)
     return [Manifest.read(job.out) for job in jobs]
 
 
@@ -204,6 +224,21 @@ def train_all(jobs: list[SAEJob], board: Path, rank: int, world: int, all_reduce
         done += job.train.steps
 
 
+class LoneTrainer:
+    """Job -> `sae/<arm>/<seed>/`, without a group."""
+
+    def __init__(self, jobs: list[SAEJob]) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.jobs = jobs
+
+    def __call__(self, item: dict[str, Any]) -> str:
+        job = self.jobs[item["job"]]
+        *_, (_, numbers) = train_one(job, 0, 1, lambda buffer: None)
+        return f"{job.arm}/{job.seed}: fvu {numbers['fvu']:.3f}, l0 {numbers['l0']:.1f}"
+
+
 def train_one(
     job: SAEJob, rank: int, world: int, all_reduce: Callable[[Any], Any]
 ) -> Iterator[tuple[int, dict[str, float]]]:
@@ -219,7 +254,9 @@ def train_one(
         history = header["history"]
     start = trainer.steps_done
     order = stream_seed(job.experiment_seed, f"sae/{job.seed}/order")
-    batches = store.batches(point, job.train.batch_tokens, order, start_step=start)
+    batches = BATCHES.get(job.arm, ActivationStore.batches)(
+        store, point, job.train.batch_tokens, order, start_step=start
+    )
     mine = range(rank * job.train.shards // world, (rank + 1) * job.train.shards // world)
     per_shard = job.train.batch_tokens // job.train.shards
     for step, batch in enumerate(islice(batches, job.train.steps - start), start + 1):
@@ -245,7 +282,8 @@ def make_trainer(job: SAEJob, device: Any) -> tuple[SAETrainer, ActivationStore,
     d_in = store.width(point)
     seed = stream_seed(job.experiment_seed, f"sae/{job.seed}/init")
     sae = build(job.sae.architecture, d_in, d_in * job.sae.expansion, job.sae.k, seed).to(device)
-    return SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point)), store, point
+    hold = job.arm if job.arm in HOLDS else None
+    return SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point), hold=hold), store, point
 
 
 def _save(job: SAEJob, trainer: SAETrainer, history: dict[str, list[float]]) -> None:

@@ -72,6 +72,16 @@ class ActivationStore:
         total = sum(np.asarray(block.facts["statistics"][str(hookpoint)]["mean"]) * block.rows for block in blocks)
         return np.asarray(total) / sum(block.rows for block in blocks)
 
+    def covariance(self, hookpoint: HookPoint) -> np.ndarray:
+        """float64 [d_in, d_in], over TRAIN; reads it once, a block at a time."""
+        mean, rows = self.mean(hookpoint), 0
+        total = np.zeros((len(mean), len(mean)))
+        for block in self.blocks(Split.TRAIN):
+            centred = self.read(block, hookpoint).activations - mean
+            total += centred.T @ centred
+            rows += len(centred)
+        return total / rows
+
     def read(self, block: BlockInfo, hookpoint: HookPoint) -> Rows:
         """All rows of one block."""
         path = self.folder / block.file

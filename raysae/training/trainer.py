@@ -17,6 +17,7 @@ from torch import Tensor
 from raysae.errors import BadInput, RaysaeError
 from raysae.saes import SparseAutoencoder
 from raysae.training.dead_latents import DeadLatents
+from raysae.training.hold import Hold, HoldName
 from raysae.training.losses import DecorrelationForm, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
 from raysae.training.step import PARAMETERS, STATISTICS, StepSums, differentiate, update
@@ -37,7 +38,8 @@ class SAETrainer:
     """`step` until `steps_done == train.steps`, then `finished`.
 
     `sae` is trained in place, on the device it is on, in units where activations are multiplied by `input_scale`: the
-    constant that makes their mean squared norm d_in, so that one learning rate and one L1 weight fit any model.
+    constant that makes their mean squared norm d_in, so that one learning rate and one L1 weight fit any model. With
+    `hold`, a part of it stays as it is now, or near it.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class SAETrainer:
         k: int,
         input_scale: float,
         decorrelation_form: DecorrelationForm = "repaired",
+        hold: HoldName | None = None,
     ) -> None:
         if not (math.isfinite(input_scale) and input_scale > 0):
             raise BadInput(
@@ -56,6 +59,7 @@ class SAETrainer:
         self.sae, self.loss, self.train, self.k = sae.requires_grad_(False), loss, train, k
         self.input_scale = input_scale
         self.decorrelation_form: DecorrelationForm = decorrelation_form
+        self.hold = Hold(hold, self.sae) if hold else None
         self.steps_done = 0
         device = sae.W_enc.device
         self.dead = DeadLatents(sae.d_sae, train.dead_after_tokens, device)
@@ -84,7 +88,11 @@ class SAETrainer:
         sums = self._sum(scaled)
         all_reduce(sums.flat)
         excess = self._decorrelate(sums)
+        if self.hold:
+            self.hold.silence(sums)
         update(self.sae, self._optimizer, sums, lr_at(self.steps_done, self.train))
+        if self.hold:
+            self.hold.restrain(self.sae)
         tokens = len(scaled[0]) * self.train.shards
         self.sae.observe(sums.statistics[-1], threshold_weight_at(self.steps_done, self.train))
         self.dead.update(sums.fired, tokens)
@@ -209,6 +217,7 @@ class SAETrainer:
             "sae": [sae.architecture, sae.d_in, sae.d_sae, self.k],
             "input_scale": self.input_scale,
             "decorrelation_form": self.decorrelation_form,
+            "hold": self.hold and self.hold.name,
             "loss": self.loss.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json", exclude=NOT_OF_A_RUN),
         }

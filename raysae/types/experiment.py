@@ -232,6 +232,8 @@ class ProtocolConfig(_Part):
     nulls: tuple[str, ...] = (
         "random_model",
         "random_dictionary",
+        "frozen_decoder",
+        "frozen_encoder",
         "permuted_labels",
         "matched_latents",
         "random_direction",

@@ -122,7 +122,7 @@ def test_a_protocol_with_enough_of_everything_is_not_refused(make_protocol: Make
         ({"bootstrap": 1999}, "type protocol.bootstrap=2000"),
         ({"permutations": 199}, "type protocol.permutations=200"),
         ({"pairs": 150}, "type protocol.pairs=200"),
-        ({"nulls": ["random_dictionary"]}, "add permuted_labels to protocol.nulls"),
+        ({"nulls": ["random_dictionary"]}, "add frozen_decoder to protocol.nulls"),
     ],
 )
 def test_a_hopeless_confirmatory_protocol_is_refused_with_its_cure(make_protocol: Make, changes: dict, said: str):

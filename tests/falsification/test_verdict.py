@@ -102,7 +102,7 @@ def test_an_informational_null_that_passes_changes_nothing(one: Make, make_metri
 def test_a_voiding_null_that_is_not_registered_is_named(one: Make):
     found = one("alignment", protocol={"nulls": ["random_model", "random_dictionary"], "mode": "exploratory"})
     assert found.reason_code is Reason.NOT_RUN
-    assert "add it to protocol.nulls" in found.reason and "permuted_labels" in found.reason
+    assert "add it to protocol.nulls" in found.reason and "frozen_decoder" in found.reason
 
 
 def test_two_seeds_cannot_be_go_but_can_be_no_go(one: Make):

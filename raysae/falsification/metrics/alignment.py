@@ -11,7 +11,7 @@ from torch import Tensor
 from raysae.falsification.criterion import F1_RECOVERED, SEED_SHARE
 from raysae.falsification.intervals import clopper_pearson
 from raysae.falsification.metrics.documents import MAIN
-from raysae.falsification.metrics.matching import best_f1, f1_at, fires_above, permuted_rows
+from raysae.falsification.metrics.matching import best_f1, f1_at, fires_above, permuted_rows, shifted_rows
 from raysae.types.metric import Metric, NullValue
 
 RATE_BOUNDS = (0.005, 0.35)
@@ -107,25 +107,31 @@ def align_permuted(
     draws: int,
     seed: int,
     alive: Bool[Tensor, " m"] | None = None,
+    shift: bool = False,
 ) -> list[Alignment]:
-    """`align` with the labels exchanged between the documents of each split, `draws` times (N6)."""
-    wide = np.concatenate([fit_factors[permuted_rows(fit_document, seed + 2 * draw)] for draw in range(draws)], axis=1)
+    """`align` with labels that belong elsewhere, `draws` times: exchanged between the documents of each split (N6), or
+    with `shift` turned within each document (N7)."""
+    rows = shifted_rows if shift else permuted_rows
+    wide = np.concatenate([fit_factors[rows(fit_document, seed + 2 * draw)] for draw in range(draws)], axis=1)
     f1, thresholds = best_f1(fit_latents, wide, alive)
     width, found = fit_factors.shape[1], []
     for draw in range(draws):
         part = slice(draw * width, (draw + 1) * width)
-        shuffled = test_factors[permuted_rows(test_document, seed + 2 * draw + 1)]
+        shuffled = test_factors[rows(test_document, seed + 2 * draw + 1)]
         found.append(_match(f1[:, part], thresholds[:, part], test_latents, shuffled))
     return found
 
 
 def summarise(
-    arms: Mapping[str, Sequence[Alignment]], *, names: Sequence[str], permuted: Sequence[Sequence[Alignment]] = ()
+    arms: Mapping[str, Sequence[Alignment]],
+    *,
+    names: Sequence[str],
+    drawn: Mapping[str, Sequence[Sequence[Alignment]]] | None = None,
 ) -> Metric:
     """Share of the registered factors `names` recovered in most seeds, exact interval.
 
-    `arms` maps `main`, `random_dictionary`, `random_model` to an Alignment per seed; `permuted` holds, for each seed of
-    the real SAE, one per draw.
+    `arms` maps `main` and the null dictionaries to an Alignment per seed; `drawn` maps the nulls of labels
+    (`permuted_labels`, `circular_shift`) to, for each seed of the real SAE, one per draw.
     """
     main, n = arms[MAIN], len(names)
     if any(len(found.test_f1) != n for seeds in arms.values() for found in seeds):
@@ -135,12 +141,9 @@ def summarise(
             main, None, None, 0, {}, "No factor is registered: the text has no labels, or none passed the audit."
         )
     nulls = {arm: _null([_count(seeds)], seeds, n) for arm, seeds in arms.items() if arm != MAIN}
-    if permuted:
-        draws = min(len(of_seed) for of_seed in permuted)
-        by_draw = [[of_seed[draw] for of_seed in permuted] for draw in range(draws)]
-        nulls["permuted_labels"] = _null(
-            [_count(seeds) for seeds in by_draw], [one for seeds in by_draw for one in seeds], n
-        )
+    for null, of_seeds in (drawn or {}).items():
+        by_draw = list(zip(*of_seeds, strict=False))
+        nulls[null] = _null([_count(seeds) for seeds in by_draw], [one for seeds in by_draw for one in seeds], n)
     count = _count(main)
     return _metric(main, count / n, clopper_pearson(count, n), n, nulls, None)
 

@@ -11,9 +11,10 @@ from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.measure import factor_matrix
 from raysae.types import Metric
 
-PERMUTED = "permuted_labels"
+LABEL_NULLS = {"permuted_labels": False, "circular_shift": True}
+"""Null -> whether labels are turned within their document instead of exchanged between documents."""
 DRAWS = 20
-"""Label permutations, at most: each costs a matching."""
+"""Draws of each, at most: a draw costs a matching."""
 
 
 def _alignment(exam: Examination) -> Plain | None:
@@ -24,23 +25,26 @@ def _alignment(exam: Examination) -> Plain | None:
     fit_factors, test_factors = factor_matrix(fit.labels, names), factor_matrix(test.labels, names)
     matched = alignment.align(exam.fit_latents, fit_factors, exam.test_latents, test_factors, exam.alive)
     found: Plain = {"matched": _plain(matched)}
-    if exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls:
+    for null in (null for null in LABEL_NULLS if exam.arm == MAIN and null in exam.experiment.protocol.nulls):
         draws = alignment.align_permuted(
             exam.fit_latents, fit_factors, fit.document.numpy(), exam.test_latents, test_factors, test.document.numpy(),
-            draws=min(DRAWS, exam.protocol.permutations), seed=exam.seed(PERMUTED), alive=exam.alive,
+            draws=min(DRAWS, exam.protocol.permutations), seed=exam.seed(null), alive=exam.alive,
+            shift=LABEL_NULLS[null],
         )  # fmt: skip
-        found[PERMUTED] = [_plain(draw) for draw in draws]
+        found[null] = [_plain(draw) for draw in draws]
     return found
 
 
 def _summarise(evidence: Evidence) -> Metric:
     shown = evidence.of("alignment")
     arms = {arm: [_revive(seed["matched"]) for seed in seeds] for arm, seeds in shown.items()}
-    permuted = [[_revive(draw) for draw in seed.get(PERMUTED, [])] for seed in shown.get(MAIN, [])]
+    drawn = {
+        null: [[_revive(draw) for draw in seed[null]] for seed in shown[MAIN]]
+        for null in LABEL_NULLS
+        if MAIN in shown and null in shown[MAIN][0]
+    }
     arms.setdefault(MAIN, [_revive(NOTHING)] * evidence.seeds)
-    return alignment.summarise(
-        arms, names=evidence.protocol.factors, permuted=permuted if permuted and all(permuted) else []
-    )
+    return alignment.summarise(arms, names=evidence.protocol.factors, drawn=drawn)
 
 
 NOTHING: dict[str, list[float]] = {name: [] for name in alignment.Alignment._fields}

@@ -65,7 +65,9 @@ def permuted(data: dict, draws: int = 3) -> list[Alignment]:
 
 
 def test_the_oracle_dictionary_is_perfect_and_its_permuted_labels_are_nothing(data: dict):
-    found = summarise({"main": [aligned(data)] * 5}, names=data["names"], permuted=[permuted(data)] * 5)
+    found = summarise(
+        {"main": [aligned(data)] * 5}, names=data["names"], drawn={"permuted_labels": [permuted(data)] * 5}
+    )
     assert found.value == 1.0
     assert found.interval is not None and found.interval[0] >= 0.95  # 60 of 60
     null = found.nulls["permuted_labels"]
