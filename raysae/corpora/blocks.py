@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysae.corpora.steps import NO_STEP, token_labels, token_spans
+from raysae.corpora.offsets import NO_STEP, token_labels, token_spans
 from raysae.types import CorpusRecord
 
 if TYPE_CHECKING:

@@ -1,51 +1,96 @@
-"""Spans of characters -> values per token, through the offsets of a fast tokenizer.
+"""The steps of a record on its text: three aligners vote, two of three decide, a tie abstains.
 
-A token belongs to the span of the first of its characters that any span holds, leading spaces set aside: ` 24` belongs
-to the span of `24`, `($` to the span that begins at `$`. Tokens without characters (BOS, EOS) belong to none.
+`align` is the whole of it. It gives the stretches of text that some aligner takes for part of a step, with the vote of
+each. Confidence is the share of the aligners behind the outcome: 1 when all three agree, 2/3 when one differs or has no
+answer, 0 when there is no majority. Text that no aligner takes for a step is in no stretch.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from raysae.corpora.aligners import ALIGNERS, Span, Spans, document
+from raysae.corpora.offsets import NO_STEP
+from raysae.corpora.step_types import STEP_TYPES, step_types
+from raysae.types import CorpusRecord
 
-from raysae.types import LabelSpan
-
-Offsets = Sequence[tuple[int, int]]
-"""Characters [start, end) of each token."""
-
-NO_STEP = -1
-
-
-def token_spans(text: str, offsets: Offsets, spans: Sequence[tuple[int, int]]) -> NDArray[np.int32]:
-    """Index of the span of each token, -1 for none; of overlapping spans the later one counts. int32 [tokens]."""
-    characters = np.full(len(text) + 1, NO_STEP, dtype=np.int32)
-    for index, (start, end) in enumerate(spans):
-        characters[start:end] = index
-    return _first_value(text, offsets, characters)
+Vote = int | None
+"""Index of a step, `NO_STEP` for text outside the steps, None from an aligner without an answer."""
 
 
-def token_labels(text: str, offsets: Offsets, labels: Sequence[LabelSpan], variable: str) -> list[str | None]:
-    """The value of `variable` on each token, None where it has none."""
-    mine = [label for label in labels if label.variable == variable]
-    indices = token_spans(text, offsets, [(label.start, label.end) for label in mine])
-    return [None if index < 0 else mine[index].value for index in indices]
+class Stretch(NamedTuple):
+    """A run of characters on which the votes are the same."""
+
+    start: int
+    """First and last character are visible."""
+    end: int
+    step: int
+    """Index into `CorpusRecord.steps`, `NO_STEP` where the majority says outside or there is none."""
+    type: str | None
+    """Of the step, one of `STEP_TYPES`; None without a step."""
+    confidence: float
+    votes: tuple[Vote, ...]
+    """In the order of `ALIGNERS`."""
+
+    @property
+    def abstains(self) -> bool:
+        return self.confidence == 0
 
 
-def _first_value(text: str, offsets: Offsets, characters: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The value at the first character of each token that has one, its leading spaces set aside."""
-    if not len(offsets):
-        return np.empty(0, dtype=np.int32)
-    starts, ends = np.asarray(offsets, dtype=np.int64).T
-    visible = np.fromiter((not character.isspace() for character in text), dtype=bool, count=len(text))
-    first_visible = _next_true(np.append(visible, False))[starts]
-    begin = np.where(first_visible < ends, first_visible, starts)
-    first_valued = _next_true(characters >= 0)[begin]
-    found = first_valued < ends
-    return np.where(found, characters[np.minimum(first_valued, len(text))], NO_STEP).astype(np.int32)
+def align(record: CorpusRecord) -> list[Stretch]:
+    """The stretches of `record.text` in order; none where the record has no steps."""
+    if not record.steps:
+        return []
+    doc = document(record)
+    proposals = [aligner(doc) for aligner in ALIGNERS.values()]
+    types = step_types(record)
+    first = proposals[0]
+    if first is not None and None not in first and all(other == first for other in proposals[1:]):
+        return [
+            Stretch(*span, index, types[index], 1.0, (index,) * len(proposals))
+            for index, span in enumerate(first)
+            if span
+        ]
+    return [_decide(span, votes, types) for span, votes in _ballots(record.text, proposals)]
 
 
-def _next_true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each position the nearest true position from there on, or the length."""
-    positions = np.where(mask, np.arange(len(mask)), len(mask))
-    return np.minimum.accumulate(positions[::-1])[::-1]
+def _ballots(text: str, proposals: Sequence[Spans | None]) -> list[tuple[Span, tuple[Vote, ...]]]:
+    """Every maximal run of characters with the same votes, one of them for a step; white space at its ends left out."""
+    edges = sorted({edge for spans in proposals for span in spans or () if span for edge in span})
+    voters = [None if spans is None else _Voter(spans) for spans in proposals]
+    found: list[tuple[Span, tuple[Vote, ...]]] = []
+    for start, end in pairwise(edges):
+        votes = tuple(None if voter is None else voter.at(start) for voter in voters)
+        while start < end and text[start].isspace():
+            start += 1
+        while start < end and text[end - 1].isspace():
+            end -= 1
+        if start < end and any(vote is not None and vote != NO_STEP for vote in votes):
+            found.append(((start, end), votes))
+    return found
+
+
+class _Voter:
+    """The spans of one aligner, asked for characters in order."""
+
+    def __init__(self, spans: Spans) -> None:
+        self.spans = [(span, index) for index, span in enumerate(spans) if span]
+        self.next = 0
+
+    def at(self, character: int) -> int:
+        while self.next < len(self.spans) and self.spans[self.next][0][1] <= character:
+            self.next += 1
+        if self.next < len(self.spans) and self.spans[self.next][0][0] <= character:
+            return self.spans[self.next][1]
+        return NO_STEP
+
+
+def _decide(span: Span, votes: tuple[Vote, ...], types: Sequence[str]) -> Stretch:
+    winner = next((vote for vote in votes if vote is not None and 2 * votes.count(vote) > len(votes)), None)
+    if winner is None:
+        return Stretch(*span, NO_STEP, None, 0.0, votes)
+    kind = None if winner == NO_STEP else types[winner]
+    return Stretch(*span, winner, kind, votes.count(winner) / len(votes), votes)
+
+
+__all__ = ["ALIGNERS", "NO_STEP", "STEP_TYPES", "Stretch", "Vote", "align"]

@@ -1,4 +1,4 @@
-"""Characters to tokens: spans against a naive walk, truncation, EOS, and the way back to the text."""
+"""Documents to token rows: steps, labels, truncation, EOS, and the way back to the text."""
 
 from functools import cache
 from typing import Any
@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from raysae.corpora import Source
 from raysae.corpora.blocks import TokenRow, tokenize_records
 from raysae.corpora.gsm8k import parse_row
-from raysae.corpora.steps import token_labels, token_spans
-from raysae.types import CorpusRecord, LabelSpan
+from raysae.types import CorpusRecord
 
 CLIPS = {
     "question": "How many clips? \U0001f600",
@@ -106,33 +105,6 @@ def test_rows_come_in_the_order_of_the_records() -> None:
 def test_decoding_the_tokens_gives_the_text_back(text: str) -> None:
     row = one(plain(text))
     assert byte_level().decode(row.input_ids[:-1].tolist(), clean_up_tokenization_spaces=False) == text
-
-
-def naive(text: str, offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[int]:
-    """The first character of each token, after leading spaces, that some span holds; the last such span."""
-    found = []
-    for start, end in offsets:
-        while start < end and text[start:end].strip() and text[start].isspace():
-            start += 1
-        held = [[i for i, (a, b) in enumerate(spans) if a <= c < b] for c in range(start, end)]
-        found.append(next((inside[-1] for inside in held if inside), -1))
-    return found
-
-
-@settings(max_examples=200, deadline=None)
-@given(data=st.data(), text=st.text(alphabet="ab \n", min_size=1, max_size=24))
-def test_token_spans_agree_with_a_naive_walk(data: st.DataObject, text: str) -> None:
-    span = st.tuples(st.integers(0, len(text)), st.integers(0, len(text))).map(lambda pair: (min(pair), max(pair)))
-    offsets = data.draw(st.lists(span, max_size=8))
-    spans = data.draw(st.lists(span, max_size=4))
-    assert token_spans(text, offsets, spans).tolist() == naive(text, offsets, spans)
-
-
-def test_only_the_variable_asked_for_labels_a_token() -> None:
-    labels = [LabelSpan(start=0, end=1, variable="x", value="1"), LabelSpan(start=0, end=3, variable="y", value="2")]
-    assert token_labels("a b", [(0, 1), (1, 3)], labels, "x") == ["1", None]
-    assert token_labels("a b", [(0, 1), (1, 3)], labels, "y") == ["2", "2"]
-    assert token_labels("a b", [], labels, "y") == []
 
 
 @pytest.mark.parametrize("labels", [(), ("absent",)])
