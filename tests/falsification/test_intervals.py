@@ -10,6 +10,8 @@ from raysae.falsification.intervals import (
     benjamini_hochberg,
     clopper_pearson,
     hierarchical,
+    jackknife_over_seeds,
+    mean_over_seeds,
     minimum_detectable,
     permutation_p,
     pooled_p,
@@ -93,6 +95,47 @@ def test_the_t_half_width_is_that_of_the_specification():
         assert interval is not None
         assert (interval[1] - interval[0]) / 2 / values.std(ddof=1) == pytest.approx(factor, abs=5e-3)
     assert t_interval(np.array([0.3])) is None
+
+
+def pairs_of(values: np.ndarray) -> np.ndarray:
+    return (values[:, None] + values) / 2
+
+
+def test_the_jackknife_over_seeds_agrees_with_leaving_out_each_seed():
+    rng = np.random.default_rng(0)
+    pairs = rng.random((6, 6))
+    pairs = (pairs + pairs.T) / 2
+    found = jackknife_over_seeds(np.where(np.eye(6, dtype=bool), np.nan, pairs))
+    off = ~np.eye(6, dtype=bool)
+    without = []
+    for k in range(6):
+        kept = np.ix_(np.arange(6) != k, np.arange(6) != k)
+        without.append(pairs[kept][off[kept]].mean())
+    half = stats.t.ppf(0.95, 5) * np.sqrt(5 / 6 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert found.value == pytest.approx(pairs[off].mean())
+    assert found.interval == pytest.approx((found.value - half, found.value + half))
+    assert found.per_seed[2] == pytest.approx(np.delete(pairs[2], 2).mean())
+
+
+def test_pairs_that_are_means_of_two_seeds_get_the_interval_of_the_seeds():
+    values = np.array([0.2, 0.5, 0.3, 0.9, 0.4])
+    assert jackknife_over_seeds(pairs_of(values)).interval == pytest.approx(t_interval(values))
+    assert mean_over_seeds(values).interval == pytest.approx(t_interval(values))
+
+
+def test_the_jackknife_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    intervals = [jackknife_over_seeds(pairs_of(rng.normal(0, 1, 5))).interval for _ in range(600)]
+    # 600 x 0.05 = 30; the bounds are its 0.2th and 99.9th percentiles.
+    assert 15 <= sum(interval is not None and interval[1] < 0 for interval in intervals) <= 48
+
+
+def test_too_few_seeds_or_a_missing_pair_have_no_interval():
+    assert jackknife_over_seeds(pairs_of(np.array([0.2, 0.4]))).interval is None
+    assert jackknife_over_seeds(np.ones((1, 1))).interval is None
+    assert jackknife_over_seeds(pairs_of(np.array([0.2, 0.4, np.nan, 0.1]))).interval is None
+    assert mean_over_seeds(np.array([0.2])).interval is None and mean_over_seeds(np.array([0.2])).value == 0.2
+    assert mean_over_seeds(np.array([0.2, np.inf])).interval is None
 
 
 def test_wider_is_the_envelope_and_none_stands_aside():
