@@ -16,9 +16,14 @@ ALIGNMENT = 0.95
 CORRECTED_J = 0.80
 COHERENCE = 0.80
 CEILING_J = 0.5
+REDUNDANCY = 0.50
+STABILITY = 0.85
+TRANSFER = 0.80
 SEED_SHARE = 0.80
 """A factor or circuit variable counts only if it holds in this share of the seeds (SCIENCE 3.3, 4.6)."""
 SEEDS_FOR_GO = 5
+SEEDS_FOR_STABILITY = 10
+"""Five to select primitives, five others to confirm them (SCIENCE 6.3)."""
 SEEDS_FOR_NO_GO = 2
 """One seed shows no spread between trainings, so its interval bounds nothing."""
 MATCHED_SETS = 200
