@@ -1,0 +1,195 @@
+"""Stable primitives (SCIENCE 6.3): latents that recur in the seeds that select them, confirmed on others."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from raysae.falsification.criterion import SEED_SHARE, STABILITY
+from raysae.falsification.intervals import ratio_over_documents
+from raysae.falsification.metrics.codes import Code, correlation_of_columns
+from raysae.falsification.metrics.dictionaries import Dictionary, match_rows, unit
+from raysae.falsification.metrics.documents import MAIN
+from raysae.types.metric import Gate, Metric, NullValue
+
+CONSENSUS = 0.9
+"""Cosine above which latents of two select seeds are the same, and two primitives one."""
+CONFIRMED = 0.7
+CONFIRMED_SHARE = 0.90
+FEWEST = 10
+NULL_SHARE = 0.10
+"""A null that yields fewer primitives than this share of the real number does not pass, however stable they are."""
+
+Passed = Sequence[Bool[np.ndarray, " _"]]
+"""Per select seed, which alive latents passed the tests that come before stability (SCIENCE 5.7 and 7)."""
+
+
+class Primitives(NamedTuple):
+    """What one arm yields."""
+
+    members: Int[np.ndarray, "p s"]
+    """Latent of each primitive in each select seed; -1 where it has none."""
+    r: Float[np.ndarray, "t p"]
+    """min(decoder cosine, activation correlation) in each held-out seed."""
+    of_dictionary: float
+    """Share of the select seeds' alive latents that are members."""
+    of_energy: float
+    """Share of their reconstruction energy."""
+
+
+def select(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Int[np.ndarray, "p s"]:
+    """Consensus clusters: a latent and its one-to-one partners at a cosine above 0.9 in at least 80 % of the seeds, its
+    own included. Each latent serves once, and a cluster that points where an earlier one does is a duplicate of it."""
+    allowed = passed or [np.ones(len(one.rows), dtype=bool) for one in seeds]
+    needed = int(np.ceil(SEED_SHARE * len(seeds) - 1e-9))
+    partner = _partners(seeds, allowed)
+    free = [mask.copy() for mask in allowed]
+    found: list[np.ndarray] = []
+    directions = np.empty((0, seeds[0].rows.shape[1]), dtype=np.float32)
+    for anchor in range(len(seeds)):
+        for latent in np.flatnonzero((partner[anchor] >= 0).sum(axis=1) >= needed):
+            cluster = partner[anchor][latent]
+            if not all(free[s][member] for s, member in enumerate(cluster) if member >= 0):
+                continue
+            direction = _centre(seeds, cluster[None])
+            if len(found) and (directions @ direction[0]).max() > CONSENSUS:
+                continue
+            for s, member in enumerate(cluster):
+                if member >= 0:
+                    free[s][member] = False
+            found.append(cluster)
+            directions = np.concatenate([directions, direction])
+    return np.stack(found) if found else np.empty((0, len(seeds)), dtype=np.int64)
+
+
+def confirm(
+    members: Int[np.ndarray, "p s"], seeds: Sequence[Dictionary], held_out: Sequence[Dictionary]
+) -> Float[np.ndarray, "t p"]:
+    """r_p in each held-out seed: its latent is matched one to one to the primitives' mean directions; cosine and
+    correlation are means over the members; r is the smaller. 0 without a partner."""
+    r = np.zeros((len(held_out), len(members)))
+    if not len(members):
+        return r
+    centres, present = _centre(seeds, members), members >= 0
+    for t, other in enumerate(held_out):
+        matched = match_rows(centres, other.rows)
+        cosine, correlation = np.zeros(members.shape), np.zeros(members.shape)
+        for s, one in enumerate(seeds):
+            has = present[matched.a, s]
+            p, theirs = matched.a[has], matched.b[has]
+            mine = members[p, s]
+            cosine[p, s] = (one.rows[mine] * other.rows[theirs]).sum(axis=1)
+            correlation[p, s] = correlation_of_columns(Code(one.code[:, mine]), Code(other.code[:, theirs]))
+        count = present.sum(axis=1)
+        r[t] = np.minimum(cosine.sum(axis=1) / count, correlation.sum(axis=1) / count)
+    return r
+
+
+def find(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Primitives:
+    """Select on the first half of the seeds, confirm on the rest."""
+    chosen, held_out = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
+    if not chosen:
+        return Primitives(np.empty((0, 0), np.int64), np.empty((len(held_out), 0)), 0.0, 0.0)
+    members = select(chosen, passed)
+    energy = [one.energy for one in chosen]
+    own = [column[column >= 0] for column in members.T]
+    return Primitives(
+        members,
+        confirm(members, chosen, held_out),
+        float(np.mean([len(mine) / max(len(one.rows), 1) for mine, one in zip(own, chosen, strict=True)])),
+        float(np.mean([e[mine].sum() / max(e.sum(), 1e-300) for mine, e in zip(own, energy, strict=True)])),
+    )
+
+
+def summarise(
+    arms: Mapping[str, Primitives],
+    *,
+    seeds: int,
+    gates: tuple[Gate, ...],
+    whole: float | None,
+    bootstrap: int,
+    seed: int,
+) -> Metric:
+    """Mean r_p over primitives and held-out seeds, both resampled, and a t-interval over the seeds; the wider.
+
+    `seeds` counts all of them, `gates` are those of `stability.independent`, `whole` is the PW-MCC of the whole
+    dictionaries (ALT-a), printed only.
+    """
+    main = arms[MAIN]
+    count = main.members.shape[0]
+    estimate = ratio_over_documents(main.r, np.ones_like(main.r), bootstrap=bootstrap, seed=seed)
+    missed = estimate.interval is not None and estimate.interval[1] < STABILITY
+    confirmed = float((main.r.mean(axis=0) > CONFIRMED).mean()) if count else 0.0
+    own = (
+        Gate(
+            name="primitives",
+            passed=count >= FEWEST,
+            detail=f"{count} selected, at least {FEWEST} needed; they are {main.of_dictionary:.1%} of the alive "
+            f"latents and {main.of_energy:.1%} of the reconstruction energy",
+        ),
+        Gate(
+            name="most confirmed",
+            passed=confirmed >= CONFIRMED_SHARE or missed,
+            detail=f"{confirmed:.1%} of the primitives have r above {CONFIRMED}, needed {CONFIRMED_SHARE:.0%}"
+            + (" for a GO" if missed else ""),
+        ),
+    )
+    return Metric(
+        name="stability",
+        unit="correlation",
+        direction=">=",
+        value=estimate.value if estimate.interval else None,
+        interval=estimate.interval,
+        n=seeds,
+        unit_of_sampling="seed",
+        seeds=seeds,
+        per_seed=estimate.per_seed if estimate.interval else (),
+        nulls={arm: _null(found, count, bootstrap, seed) for arm, found in arms.items() if arm != MAIN},
+        ceiling=1.0,
+        gates=(*gates, *own),
+        also={
+            "primitives": float(count),
+            "confirmed_share": confirmed,
+            "share_of_dictionary": main.of_dictionary,
+            "share_of_energy": main.of_energy,
+            "pw_mcc": whole,
+        },
+        not_run=None if estimate.interval else "No primitive was selected.",
+    )
+
+
+def _partners(seeds: Sequence[Dictionary], allowed: Passed) -> list[Int[np.ndarray, "m s"]]:
+    """For each latent of each seed, its partner in every other; -1 where there is none above the cosine."""
+    found = [np.full((len(one.rows), len(seeds)), -1) for one in seeds]
+    usable = [np.flatnonzero(mask) for mask in allowed]
+    for i, one in enumerate(seeds):
+        found[i][usable[i], i] = usable[i]
+        for j in range(i + 1, len(seeds)):
+            matched = match_rows(one.rows[usable[i]], seeds[j].rows[usable[j]])
+            close = matched.score > CONSENSUS
+            a, b = usable[i][matched.a[close]], usable[j][matched.b[close]]
+            found[i][a, j], found[j][b, i] = b, a
+    return found
+
+
+def _centre(seeds: Sequence[Dictionary], members: Int[np.ndarray, "p s"]) -> Float[np.ndarray, "p d"]:
+    total = np.zeros((len(members), seeds[0].rows.shape[1]), dtype=np.float32)
+    for s, one in enumerate(seeds):
+        has = members[:, s] >= 0
+        total[has] += one.rows[members[has, s]]
+    return unit(total)
+
+
+def _null(found: Primitives, real: int, bootstrap: int, seed: int) -> NullValue:
+    """The interval that could void: from 0 where the null yields too few primitives to count."""
+    count = found.members.shape[0]
+    note = f"{count} primitives, {count / max(real, 1):.0%} of the real number"
+    if not count:
+        return NullValue(mean=0.0, p95=0.0, interval=(0.0, 0.0), n=0, note="no primitive was selected")
+    estimate = ratio_over_documents(found.r, np.ones_like(found.r), bootstrap=bootstrap, seed=seed)
+    interval = estimate.interval
+    if interval and count < NULL_SHARE * real:
+        interval, note = (min(0.0, interval[0]), interval[1]), note + ", too few to count"
+    p95 = float(np.quantile(found.r.mean(axis=0), 0.95))
+    return NullValue(mean=estimate.value, p95=p95, interval=interval, n=count, note=note)
