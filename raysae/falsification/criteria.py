@@ -10,8 +10,12 @@ from raysae.falsification.criterion import (
     CORRECTED_J,
     F1_RECOVERED,
     FVU_LIMIT,
+    REDUNDANCY,
     SEED_SHARE,
     SEEDS_FOR_GO,
+    SEEDS_FOR_STABILITY,
+    STABILITY,
+    TRANSFER,
     ZERO_FRACTION,
     Criterion,
 )
@@ -126,6 +130,83 @@ _ROWS = (
             "every value has the registered number of pairs",
         ),
         reads_labels=True,
+    ),
+    Criterion(
+        name="redundancy",
+        title="The decorrelation term removes more than half of the redundancy that the same SAE has without it.",
+        metric="rho_geo = 1 - R_geo(beta) / R_geo(0), paired by seed; R_geo: mean over alive latents of the excess of "
+        "the largest |cosine| with another over the 95th percentile of that under random_dictionary (SCIENCE S3).",
+        rivals=(
+            "rho_functional: the same for the share of latents that another one fires like",
+            "mean pairwise cos^2 is not computed: the Welch bound leaves it next to nothing to lose",
+        ),
+        direction=">=",
+        threshold=REDUNDANCY,
+        unit="share of redundancy removed",
+        unit_of_sampling="seed",
+        statistic="mean",
+        minimum_n=SEEDS_FOR_GO,
+        largest_mde=None,
+        voiding_nulls=(),  # A random dictionary has no redundancy to lose, and reconstructs nothing: two gates say so.
+        informational_nulls=("random_dictionary",),
+        min_seeds=SEEDS_FOR_GO,
+        gates=(
+            "R_geo(0) at least 0.01 in every seed, else VOID: nothing to reduce",
+            "same seed, initialisation and data order",
+            "L0 within 5 %, alive latents within 10 %, FVU at most 0.01 higher, in every seed",
+            "lower bound of the fall in functional redundancy above 0, for a GO",
+        ),
+        reads_labels=False,
+    ),
+    Criterion(
+        name="stability",
+        title="Latents that recur in half of the trainings are found again, pointing and firing alike, by the others.",
+        metric="Mean over primitives and held-out seeds of r = min(decoder cosine, activation correlation where either "
+        "fires). Primitives: consensus clusters (cosine > 0.9 in 80 % of the seeds that select) that passed the tests "
+        "before this one (SCIENCE 6.3).",
+        rivals=(
+            "pw_mcc: matched cosine of the whole dictionaries (ALT-a)",
+            "share_of_dictionary and share_of_energy: how much of the SAE the primitives are",
+        ),
+        direction=">=",
+        threshold=STABILITY,
+        unit="correlation",
+        unit_of_sampling="seed",
+        statistic="mean",
+        minimum_n=SEEDS_FOR_STABILITY,
+        largest_mde=None,
+        voiding_nulls=("random_model", "frozen_decoder"),
+        informational_nulls=("random_dictionary",),
+        min_seeds=SEEDS_FOR_STABILITY,
+        gates=(
+            "no shared initialisation, by fingerprint, numbering of the latents, or decoders at the start, else VOID",
+            "data order and document shard of its own for every seed",
+            "at least 10 primitives",
+            "r above 0.7 for 90 % of the primitives, for a GO",
+        ),
+        reads_labels=False,
+    ),
+    Criterion(
+        name="transfer",
+        title="What is fitted on one model or task serves another nearly as well as what is fitted there.",
+        metric="T = (s_AB - s_null) / (s_BB - s_null), s_null the best of random_dictionary, frozen_decoder and pca at "
+        "the same budget (SCIENCE 6.4; the threshold is a choice of this project).",
+        rivals=("raw_ratio: s_AB / s_BB, near 1 for two numbers at the null",),
+        direction=">=",
+        threshold=TRANSFER,
+        unit="share of the effect",
+        unit_of_sampling="document",
+        statistic="mean",
+        minimum_n=59,
+        largest_mde=None,
+        voiding_nulls=(),  # They are in the formula: transfer between two of them is undefined.
+        informational_nulls=("random_dictionary", "frozen_decoder", "pca"),
+        min_seeds=SEEDS_FOR_GO,
+        gates=(
+            "all three nulls measured, else NOT_RUN",
+            "lower bound of s_BB - s_null above 0, else the ratio is undefined",
+        ),
+        reads_labels=False,
     ),
 )
 

@@ -88,6 +88,8 @@ class Protocol(BaseModel):
             "alignment": len(self.factors),
             "causal_interchange": len(self.causal_units),
             "fidelity": self.test_documents,
+            "redundancy": len(self.seeds),
+            "stability": len(self.seeds),
         }.get(criterion, self.activation_documents)
 
 

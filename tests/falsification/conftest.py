@@ -54,7 +54,7 @@ def make_metric() -> Callable[..., Metric]:
             "interval": good[1],
             "n": n,
             "unit_of_sampling": row.unit_of_sampling,
-            "seeds": FIVE,
+            "seeds": row.min_seeds,
             "nulls": {null: NullValue(mean=bad[0], p95=bad[0], interval=bad[1], n=n) for null in NULLS},
         }
         return Metric(**{**fields, **changes})

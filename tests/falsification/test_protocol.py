@@ -25,7 +25,7 @@ Make = Callable[..., Protocol]
 def test_every_null_a_criterion_names_exists():
     for row in CRITERIA.values():
         assert set(row.voiding_nulls + row.informational_nulls) <= set(NULLS)
-        assert row.min_seeds == 5
+        assert row.min_seeds == (10 if row.name == "stability" else 5)
 
 
 def test_the_smallest_numbers_of_units_are_those_that_can_pass():

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from raysae.falsification import CRITERIA, Protocol, decide
+from raysae.falsification import CRITERIA, NULLS, Protocol, decide
 from raysae.types import CriterionVerdict, Gate, Metric, NullValue, Outcome, Reason, Verdict
 
 NAN = float("nan")
@@ -22,7 +22,8 @@ def one(make_protocol: Make, make_metric: Make) -> Callable[..., CriterionVerdic
     """The verdict of one criterion for a metric with changes."""
 
     def judge(name: str = "alignment", protocol: dict[str, Any] | None = None, **changes: Any) -> CriterionVerdict:
-        registered = make_protocol(criteria=[name], **(protocol or {}))
+        enough = {"seeds": CRITERIA[name].min_seeds, "nulls": list(NULLS)}
+        registered = make_protocol(criteria=[name], **{**enough, **(protocol or {})})
         return judged(registered, make_metric(name, **changes)).criteria[name]
 
     return judge
@@ -36,7 +37,7 @@ def test_everything_right_is_go(one: Make, name: str):
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_an_interval_wholly_on_the_wrong_side_is_no_go(one: Make, name: str):
-    bad = (0.5, (0.4, 0.6))
+    bad = (0.3, (0.2, 0.4))
     assert one(name, value=bad[0], interval=bad[1]).outcome is NO_GO
 
 
