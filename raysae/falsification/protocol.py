@@ -39,6 +39,8 @@ class Protocol(BaseModel):
     criteria: tuple[Criterion, ...]
     """Whole rows: definition, threshold, reading, rivals, nulls."""
     nulls: tuple[Null, ...]
+    observations: tuple[str, ...] = ()
+    """Measured beside the criteria, without a verdict."""
     alive_rate: float
     """A latent is alive if it fires on more than this share of FIT tokens."""
     l0_cap: float
@@ -119,6 +121,7 @@ def draft(
         mode=config.mode,
         criteria=criteria,
         nulls=choose_nulls(config.nulls),
+        observations=config.observations,
         alive_rate=config.alive_rate,
         l0_cap=l0_cap,
         splits=dict(splits),

@@ -29,6 +29,8 @@ class ReportData:
     """What each criterion could show with what was planned: `PowerRow.model_dump(mode="json")`."""
     metrics: Plain = field(default_factory=dict)
     """Criterion -> `Metric.model_dump(mode="json")`."""
+    observations: Plain = field(default_factory=dict)
+    """What was measured without a threshold, in the same form."""
     histories: dict[tuple[str, str], Plain] = field(default_factory=dict)
     """(arm, seed) -> columns step, loss, fvu, l0, dead_fraction, lr."""
     sweep: Plain | None = None
@@ -58,6 +60,7 @@ def collect(folder: Path) -> ReportData:
             f"type raysae run or raysae decide for {folder.name}",
         )
     corpus = _read(folder / "corpus" / "manifest.json")
+    measured = _read(folder / "metrics" / "metrics.json") or {}
     histories = _histories(folder / "sae")
     sealed = folder / "protocol.json"
     protocol = read_protocol(sealed) if sealed.is_file() else None
@@ -67,7 +70,8 @@ def collect(folder: Path) -> ReportData:
         verdict=verdict,
         protocol={} if protocol is None else protocol.model_dump(mode="json"),
         power=[] if protocol is None else [row.model_dump(mode="json") for row in power(protocol)],
-        metrics=(_read(folder / "metrics" / "metrics.json") or {}).get("criteria", {}),
+        metrics=measured.get("criteria", {}),
+        observations=measured.get("observations", {}),
         histories=histories,
         sweep=_read(folder / "sweep" / "sweep.json"),
         contexts=_read(folder / "metrics" / "contexts.json") or [],

@@ -45,6 +45,7 @@ def render(run: ReportData) -> str:
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),
         also=_also(run.metrics, run.protocol),
         nulls=_nulls(criteria),
+        observations=[_observation(name, metric) for name, metric in run.observations.items()],
         gates=_gates(run.metrics),
         protocol=sections.protocol(run.protocol, run.power),
         corpus=sections.corpus(run.corpus),
@@ -123,6 +124,24 @@ def _verdict_row(name: str, row: Plain, metric: Plain, protocol: Plain) -> Plain
         "nulls": [_null(null, numbers, protocol) for null, numbers in (row.get("nulls") or {}).items()],
         "reason": row.get("reason", ""),
         "guard": words.FVU_GUARD if guard else "",
+    }
+
+
+def _observation(name: str, metric: Plain) -> Plain:
+    value, interval = words.measured(metric.get("value"), metric.get("interval"))
+    return {
+        "name": words.spaced(name),
+        "value": value,
+        "interval": interval,
+        "unit": metric.get("unit", ""),
+        "n": f"{words.count(metric.get('n'))} {words.spaced(metric.get('unit_of_sampling', 'unit'))}s",
+        "missing": metric.get("not_run") or "",
+        "nulls": [_null(null, numbers, {}) for null, numbers in (metric.get("nulls") or {}).items()],
+        "also": [
+            (words.spaced(key), words.number(number))
+            for key, number in (metric.get("also") or {}).items()
+            if words.finite(number) is not None
+        ],
     }
 
 

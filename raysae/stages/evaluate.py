@@ -29,11 +29,12 @@ ALL_SEEDS = "all"
 
 
 def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress) -> dict[str, Metric]:
-    """Write `metrics/` and return the metrics by criterion."""
+    """Write `metrics/` and return the metrics by criterion or observation."""
     protocol = read(folder.protocol)
     saes = [Manifest.read(path.parent).fingerprint for path in sorted(folder.sae.rglob("manifest.json"))]
     mark = fingerprint({"protocol": protocol.sha256, "saes": saes})
-    wanted = [row.name for row in protocol.criteria]
+    judged = [row.name for row in protocol.criteria if row.name in EXHIBITS]
+    wanted = [*judged, *protocol.observations]
     seeds = experiment.train.seed_numbers
     items = [{"arm": arm, "seed": seed} for arm in arms(experiment) for seed in seeds]
     items += [
@@ -57,7 +58,7 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
         arms={arm: shown[f"{arm}-{ALL_SEEDS}"] for arm in arms(experiment) if f"{arm}-{ALL_SEEDS}" in shown},
     )
     metrics = {name: EXHIBITS[name].summarise(evidence) for name in wanted}
-    files = _write(folder.metrics, metrics, evidence)
+    files = _write(folder.metrics, metrics, judged, evidence)
     blocks = [done[name] for name in sorted(done)]
     blocks += [describe_file(path, mark) for path in files]
     Manifest(kind="metrics", fingerprint=mark, blocks=tuple(blocks)).write(folder.metrics)
@@ -65,9 +66,10 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
 
 
 def shows(name: str, arm: str) -> bool:
-    """Whether `arm` is examined for the criterion: the real one is, and the nulls that the criterion names."""
-    row = CRITERIA[name]
-    return arm == MAIN or EXHIBITS[name].everywhere or arm in (*row.voiding_nulls, *row.informational_nulls)
+    """Whether `arm` is examined for it: the real one is, and the nulls that the criterion or the exhibit names."""
+    row = CRITERIA.get(name)
+    named = (*row.voiding_nulls, *row.informational_nulls) if row else ()
+    return arm == MAIN or arm in named or arm in EXHIBITS[name].nulls
 
 
 class Examiner:
@@ -110,7 +112,9 @@ class Examiner:
         return found
 
     def _wanted(self, arm: str) -> list[str]:
-        return [row.name for row in self.court.protocol.criteria if shows(row.name, arm)]
+        protocol = self.court.protocol
+        wanted = (*(row.name for row in protocol.criteria), *protocol.observations)
+        return [name for name in wanted if name in EXHIBITS and shows(name, arm)]
 
 
 def _name(item: dict[str, Any]) -> str:
@@ -121,9 +125,15 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _write(out: Path, metrics: dict[str, Metric], evidence: Evidence) -> list[Path]:
+def _write(out: Path, metrics: dict[str, Metric], judged: list[str], evidence: Evidence) -> list[Path]:
+    plain = {name: metric.model_dump(mode="json") for name, metric in metrics.items()}
     write_json(
-        out / "metrics.json", {"criteria": {name: metric.model_dump(mode="json") for name, metric in metrics.items()}}
+        out / "metrics.json",
+        {
+            "protocol_sha256": evidence.protocol.sha256,
+            "criteria": {name: plain[name] for name in judged},
+            "observations": {name: plain[name] for name in evidence.protocol.observations},
+        },
     )
     write_json(out / "contexts.json", evidence.saes[MAIN][0].get("contexts", []))
     paths = [out / "metrics.json", out / "contexts.json"]

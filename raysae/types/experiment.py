@@ -239,6 +239,8 @@ class ProtocolConfig(_Part):
         "random_direction",
     )
     """Rows of `raysae.falsification.nulls.NULLS`."""
+    observations: tuple[str, ...] = ()
+    """Rows of `raysae.stages.exhibits.OBSERVATIONS`: measured and printed, without a threshold or a verdict."""
     alive_rate: float = Field(default=1e-3, gt=0, lt=1)
     """A latent is alive if it fires on more than this share of FIT tokens."""
     bootstrap: int = Field(default=2000, ge=200)

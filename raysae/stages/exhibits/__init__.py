@@ -1,9 +1,13 @@
-"""What `evaluate` measures: a file per kind of evidence, and the table from the name of a criterion to its exhibit.
+"""What `evaluate` measures: a file per kind of evidence, and the table that names them.
 
-An exhibit shows plain numbers for one SAE (`Exhibit`) or for all seeds of an arm at once (`Comparison`), and makes one
-Metric of what all arms and seeds have shown.
+An exhibit with the name of a criterion is what that criterion is judged by. Any other is an observation: a number with
+its interval and its nulls but without a threshold, taken where `protocol.observations` asks for it. An exhibit shows
+plain numbers for one SAE (`Exhibit`) or for all seeds of an arm at once (`Comparison`), and makes one Metric of what
+all arms and seeds have shown. A criterion without an exhibit is NOT_RUN.
 """
 
+from raysae.errors import BadInput
+from raysae.falsification.criteria import CRITERIA
 from raysae.stages.exhibits import alignment, documents, fidelity, interchange
 from raysae.stages.exhibits.base import Comparison, Evidence, Exhibit
 
@@ -15,4 +19,21 @@ EXHIBITS: dict[str, Exhibit | Comparison] = {
     "causal_interchange": interchange.INTERCHANGE,
 }
 
-__all__ = ["EXHIBITS", "Comparison", "Evidence", "Exhibit"]
+OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
+
+
+def check_observations(names: tuple[str, ...]) -> None:
+    """BadInput for an observation nobody can make, or one named twice."""
+    for name in names:
+        if name not in OBSERVATIONS:
+            allowed = ", ".join(OBSERVATIONS) or "none"
+            raise BadInput(
+                f"protocol.observations holds {name!r}", f"allowed: {allowed}", "correct the name or remove it"
+            )
+    if len(set(names)) != len(names):
+        raise BadInput(
+            f"protocol.observations={list(names)} repeats one", "allowed: each once", "remove the repetition"
+        )
+
+
+__all__ = ["EXHIBITS", "OBSERVATIONS", "check_observations", "Comparison", "Evidence", "Exhibit"]

@@ -62,8 +62,8 @@ class Exhibit:
     examine: Callable[[Examination], Plain | None]
     """None where this SAE has nothing to show: then it is absent from the evidence."""
     summarise: Callable[[Evidence], Metric]
-    everywhere: bool = False
-    """Whether every arm shows it, not only `main` and the nulls that the criterion names: cheap, and good to see."""
+    nulls: tuple[str, ...] = ()
+    """Dictionary and model nulls that show it too, beside those that the criterion of its name registers."""
 
 
 @dataclass(frozen=True)
@@ -72,4 +72,4 @@ class Comparison:
 
     examine: Callable[[Sequence[Examination]], Plain | None]
     summarise: Callable[[Evidence], Metric]
-    everywhere: bool = False
+    nulls: tuple[str, ...] = ()

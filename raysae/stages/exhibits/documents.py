@@ -30,5 +30,5 @@ def _summarise_sparsity(evidence: Evidence) -> Metric:
     return sparsity.summarise(evidence.columns("sparsity"), l0_cap=evidence.protocol.l0_cap, **evidence.bootstrap)
 
 
-RECONSTRUCTION = Exhibit(_reconstruction, _summarise_reconstruction, everywhere=True)
+RECONSTRUCTION = Exhibit(_reconstruction, _summarise_reconstruction)
 SPARSITY = Exhibit(_sparsity, _summarise_sparsity)
