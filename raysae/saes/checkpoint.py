@@ -4,14 +4,10 @@ SAELens knows the inference of each architecture, not ours by name: ReLU is its 
 with one threshold for all latents. Our own name, `k`, the provenance and the weights' SHA-256 stand in the metadata.
 """
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
@@ -19,6 +15,7 @@ from raysae.errors import BadInput
 from raysae.saes import ARCHITECTURES, check
 from raysae.saes.base import SparseAutoencoder
 from raysae.saes.batch_topk import BatchTopK
+from raysae.saes.files import Refuse, check_tensor, read_json, read_tensors
 from raysae.store import write_atomic, write_json
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
@@ -32,7 +29,7 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
 
     `provenance` is plain JSON; its `hook_name` and `model_name` also go where SAELens looks for them.
     """
-    weights = save_tensors(_tensors(sae))
+    weights = save_tensors(named_tensors(sae))
     raysae = {
         "architecture": sae.architecture,
         "k": sae.k,
@@ -61,7 +58,7 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
 
 def load(folder: Path) -> SparseAutoencoder:
     """The SAE that `save` wrote, on the CPU; BadInput for anything else, by what is wrong with it."""
-    config = _read_config(folder)
+    config = read_json(folder / CONFIG, _unusable)
     try:
         ours = config["metadata"]["raysae"]
         architecture, k, digest = ours["architecture"], int(ours["k"]), ours["weights_sha256"]
@@ -71,60 +68,37 @@ def load(folder: Path) -> SparseAutoencoder:
     check(architecture, d_in, d_sae, k)
     sae = ARCHITECTURES[architecture](d_in, d_sae, k)
     path = folder / WEIGHTS
-    try:
-        data = path.read_bytes()
-        tensors = load_tensors(data)
-    except (OSError, SafetensorError) as error:
-        raise _unusable(path, f"cannot be read ({error})") from error
-    for name, expected in _tensors(sae).items():
-        _check_tensor(path, name, expected, tensors.get(name))
+    tensors, data = read_tensors(path, _unusable)
+    for name, expected in named_tensors(sae).items():
+        check_tensor(path, name, tuple(expected.shape), expected.dtype, tensors.get(name), _unusable)
     if sha256(data).hexdigest() != digest:
         raise _unusable(path, f"is not the file that {CONFIG} was written with (SHA-256 differs)")
-    if isinstance(sae, BatchTopK):
-        threshold = tensors.pop("threshold")
-        if (threshold != threshold[0]).any():
-            raise _unusable(path, "has a threshold per latent, where BatchTopK has one")
-        sae.threshold.copy_(threshold[0])
-    sae.load_state_dict(tensors, strict=False)
+    fill(sae, tensors, path, _unusable)
     return sae
 
 
-def _tensors(sae: SparseAutoencoder) -> dict[str, Tensor]:
+def provenance(folder: Path) -> dict[str, Any]:
+    """What `save` was told about the SAE in a folder that `load` accepts."""
+    return read_json(folder / CONFIG, _unusable)["metadata"]["raysae"]["provenance"]
+
+
+def fill(sae: SparseAutoencoder, tensors: dict[str, Tensor], path: Path, refuse: Refuse) -> None:
+    """Copy checked tensors, by SAELens's names and shapes, into an SAE of that size."""
+    tensors = dict(tensors)
+    if isinstance(sae, BatchTopK):
+        threshold = tensors.pop("threshold")
+        if (threshold != threshold[0]).any():
+            raise refuse(path, "has a threshold per latent, where BatchTopK has one")
+        sae.threshold.copy_(threshold[0])
+    sae.load_state_dict(tensors, strict=False)
+
+
+def named_tensors(sae: SparseAutoencoder) -> dict[str, Tensor]:
     """By SAELens's names and shapes."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.named_parameters()}
     if isinstance(sae, BatchTopK):
         tensors["threshold"] = sae.threshold.detach().cpu().expand(sae.d_sae).contiguous()
     return tensors
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unusable(path, f"cannot be read ({error})") from error
-    if not isinstance(config, dict):
-        raise _unusable(path, f"holds a {type(config).__name__}")
-    return config
-
-
-def _check_tensor(path: Path, name: str, expected: Tensor, found: Tensor | None) -> None:
-    if found is None:
-        raise _unusable(path, f"has no tensor {name}")
-    if found.shape != expected.shape or found.dtype != expected.dtype:
-        raise _unusable(
-            path, f"has {name} as {_describe(found)}, where {_describe(expected)} belongs{_transposed(found, expected)}"
-        )
-    if not torch.isfinite(found).all():
-        raise _unusable(path, f"has NaN or infinity in {name}")
-
-
-def _describe(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def _transposed(found: Tensor, expected: Tensor) -> str:
-    return " (transposed)" if found.ndim == 2 and found.T.shape == expected.shape else ""
 
 
 def _unusable(path: Path, problem: str) -> BadInput:
