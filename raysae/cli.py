@@ -244,6 +244,37 @@ def verify(folder: Folder) -> None:
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of one SAE.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+    to: Annotated[str, typer.Option(help="saelens, sparsify or dictionary_learning.")] = "saelens",
+    arm: Annotated[str, typer.Option(help="Which arm of the run.")] = "main",
+    seed: Annotated[int | None, typer.Option(help="Which seed of the arm; the first, if not given.")] = None,
+) -> None:
+    """Write one SAE for another library, with a model card."""
+    from raysae.stages.export import export as export_sae
+
+    sae = export_sae(run, to, out, arm, seed)
+    Console(soft_wrap=True).print(
+        f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, as {to} reads it", highlight=False
+    )
+
+
+@app.command(name="import")
+def import_(
+    folder: Annotated[Path, typer.Argument(help="The folder of one SAE of SAELens, sparsify or dictionary_learning.")],
+    out: Annotated[Path, typer.Argument(help="A new folder.")],
+) -> None:
+    """Read an SAE of another library and write it as one of ours. No pickle is read."""
+    from raysae.stages.export import bring_in
+
+    sae, library = bring_in(folder, out)
+    Console(soft_wrap=True).print(
+        f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, from {library}", highlight=False
+    )
+
+
+@app.command()
 def pretrain(
     name: Annotated[str, typer.Argument(help="tiny-cot or tiny-gsm8k.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],

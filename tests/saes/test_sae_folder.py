@@ -123,14 +123,3 @@ def test_a_configuration_without_our_metadata_is_refused(tmp_path):
     (folder / "cfg.json").write_text(json.dumps(config))
     with pytest.raises(BadInput, match="cfg.json has no usable 'raysae'"):
         load(folder)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_saelens_opens_the_folder_and_computes_the_same(architecture, tmp_path):
-    sae_lens = pytest.importorskip("sae_lens", reason="sae-lens is in the extra [bench]")
-    sae, folder = folder_of(architecture, tmp_path)
-    theirs = sae_lens.SAE.load_from_disk(folder)
-    x = torch.randn(50, 5, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(theirs.encode(x), sae.encode(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(theirs(x), sae(x).reconstruction, rtol=1e-5, atol=1e-5)
