@@ -14,6 +14,7 @@ GSM8K = ROOT / ".." / "shared" / "data" / "gsm8k"
 TINY = """
 name: tiny
 corpus: {name: arithmetic_cot, records: 600, block_records: 100, splits: {fit: 0.2, test: 0.3}}
+tokenizer: {block_tokens: 4000}
 model: {name: tiny-cot}
 capture: {hookpoints: [layers.1.resid_post]}
 sae: {architecture: batch_topk, expansion: 4, k: 4}

@@ -1,61 +1,174 @@
-"""Documents -> token rows: one row per document, cut at `ctx_len`, with step and labels of every token."""
+"""Records -> rows of tokens: cut at the context length, with the step and the known variables of every token.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+Works on a whole corpus block at once, in flat arrays: a token belongs to the span of the first of its characters that
+any span holds, leading spaces set aside (` 24` belongs to the span of `24`, `($` to the span that begins at `$`); a
+token without characters (BOS, EOS) belongs to none.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysae.corpora.offsets import NO_STEP, token_labels, token_spans
+from raysae.corpora.encoding import EncodedTexts, Encoder
 from raysae.types import CorpusRecord
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+NO_STEP = -1
+NO_VALUE = -1
+
+Variables = Mapping[str, Sequence[str]]
+"""Variable -> the values it can take; a code is an index into them."""
+Overflow = Literal["truncate", "window", "keep"]
+"""What becomes of a document longer than the context: cut off, cut into several rows, or one long row."""
 
 
 @dataclass(frozen=True, eq=False)
-class TokenRow:
-    """One document in tokens."""
+class SpanTable:
+    """Character spans of many documents, none of which overlap, in the order of the text."""
 
-    record_id: str
-    input_ids: NDArray[np.int32]
-    """[tokens]"""
-    step: NDArray[np.int16]
-    """Index of the step (0-based, into `CorpusRecord.steps`) of each token, -1 outside the steps."""
-    labels: dict[str, list[str | None]] = field(default_factory=dict)
-    """Variable -> its value on each token, None where it has none."""
-    truncated: int = 0
-    """Tokens cut off by `ctx_len`."""
+    document: NDArray[np.int64]
+    """[spans]"""
+    start: NDArray[np.int64]
+    """[spans], in characters of the document"""
+    end: NDArray[np.int64]
+    value: NDArray[np.int64]
+    """[spans]: what a token of the span gets."""
+
+    def where(self, mask: NDArray[np.bool_]) -> "SpanTable":
+        return SpanTable(self.document[mask], self.start[mask], self.end[mask], self.value[mask])
 
 
-def tokenize_records(
-    tokenizer: "PreTrainedTokenizerFast", records: Sequence[CorpusRecord], ctx_len: int, variables: Sequence[str]
-) -> list[TokenRow]:
-    """Tokenize the `text` of each record, special tokens of the tokenizer included, and cut it at `ctx_len` tokens.
+@dataclass(frozen=True, eq=False)
+class TokenRows:
+    """Rows of tokens, one after the other."""
 
-    Where the tokenizer has an EOS, each document ends in one, unless its text does already; a document that is cut has
-    none, since it does not end there. An added EOS belongs to no step and bears no label.
-    """
-    if not records:
-        return []
-    texts = [record.text for record in records]
-    encoded: Any = tokenizer(texts, return_offsets_mapping=True, return_attention_mask=False, verbose=False)
-    eos = tokenizer.eos_token_id
-    rows: list[TokenRow] = []
-    for record, ids, offsets in zip(records, encoded["input_ids"], encoded["offset_mapping"], strict=True):
-        if eos is not None and (not ids or ids[-1] != eos):
-            ids, offsets = [*ids, eos], [*offsets, (len(record.text), len(record.text))]
-        rows.append(
-            TokenRow(
-                record_id=record.record_id,
-                input_ids=np.asarray(ids[:ctx_len], dtype=np.int32),
-                step=token_spans(record.text, offsets[:ctx_len], record.step_spans).astype(np.int16),
-                labels={name: token_labels(record.text, offsets[:ctx_len], record.labels, name) for name in variables},
-                truncated=max(0, len(ids) - ctx_len),
-            )
+    documents: Sequence[str]
+    """[rows]: the record each row is of."""
+    skipped: NDArray[np.int32]
+    """[rows]: tokens of the record that stand in earlier rows."""
+    cut: NDArray[np.int32]
+    """[rows]: tokens of the record that stand in no row."""
+    starts: NDArray[np.int64]
+    """[rows + 1]: row i is tokens starts[i] to starts[i + 1]."""
+    columns: dict[str, NDArray[np.generic]]
+    """[tokens] each: `input_ids`, `step` (index of the step, -1 outside), and a code per variable (-1 for none)."""
+
+
+def tokenize_table(
+    encoder: Encoder, table: pa.Table, ctx_len: int, overflow: Overflow, variables: Variables
+) -> TokenRows:
+    """Tokenize the `text` of each record of a corpus block; `table` has its columns."""
+    encoded = encoder.encode(table["text"].to_pylist())
+    columns: dict[str, NDArray[np.generic]] = {"input_ids": encoded.ids}
+    spans = {"step": _step_spans(table["step_spans"]), **_label_spans(table["labels"], variables)}
+    for name, found in spans.items():
+        first, last = token_ranges(encoded, found)
+        columns[name] = spread(first, last, found.value.astype(np.int16), len(encoded.ids), np.int16(NO_VALUE))
+    return _rows(table["record_id"].to_pylist(), encoded.starts, columns, ctx_len, overflow)
+
+
+def records_table(records: Sequence[CorpusRecord]) -> pa.Table:
+    """The columns of a corpus block that `tokenize_table` reads."""
+    schema = pa.schema(
+        [("record_id", pa.string()), ("text", pa.string()), ("step_spans", STEP_SPANS), ("labels", LABELS)]
+    )
+    return pa.Table.from_pylist([record.model_dump(include=set(schema.names)) for record in records], schema=schema)
+
+
+STEP_SPANS = pa.list_(pa.list_(pa.int32()))
+LABELS = pa.list_(
+    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("variable", pa.string()), ("value", pa.string())])
+)
+
+
+def token_ranges(encoded: EncodedTexts, spans: SpanTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The tokens [first, last) of each span; equal for a span that holds the first characters of none."""
+    base = encoded.characters[spans.document]
+    first = np.searchsorted(encoded.end, base + spans.start, side="right")
+    last = np.searchsorted(encoded.begin, base + spans.end, side="left")
+    taken = np.maximum.accumulate(np.concatenate([[0], last[:-1]])) if len(last) else last
+    first = np.maximum(first, taken)  # a token that reaches into two spans belongs to the earlier one
+    return first, np.maximum(first, last)
+
+
+def spread(
+    first: NDArray[np.int64], last: NDArray[np.int64], values: NDArray[Any], size: int, outside: Any
+) -> NDArray[Any]:
+    """[size] of the type of `values`: values[i] on the tokens first[i] to last[i], which do not overlap."""
+    lengths = last - first
+    inside = np.repeat(first - (np.cumsum(lengths) - lengths), lengths) + np.arange(lengths.sum())
+    found = np.full(size, outside, values.dtype)
+    found[inside] = np.repeat(values, lengths)
+    return found
+
+
+def _step_spans(column: pa.ChunkedArray) -> SpanTable:
+    spans = column.combine_chunks()
+    counts = spans.value_lengths().to_numpy()
+    document = np.repeat(np.arange(len(counts)), counts)
+    index = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
+    start, end = spans.flatten().flatten().to_numpy().reshape(-1, 2).astype(np.int64).T
+    return _in_order(SpanTable(document, start, end, index))
+
+
+def _label_spans(column: pa.ChunkedArray, variables: Variables) -> dict[str, SpanTable]:
+    labels = column.combine_chunks()
+    counts = labels.value_lengths().to_numpy()
+    document = np.repeat(np.arange(len(counts)), counts)
+    start, end, name, value = labels.flatten().flatten()
+    start, end = start.to_numpy().astype(np.int64), end.to_numpy().astype(np.int64)
+    of = _codes(name, list(variables))
+    found: dict[str, SpanTable] = {}
+    for number, (variable, values) in enumerate(variables.items()):
+        whole = SpanTable(document, start, end, _codes(value, values))
+        found[variable] = _in_order(whole.where((of == number) & (whole.value != NO_VALUE)))
+    return found
+
+
+def _codes(strings: pa.StringArray, values: Sequence[str]) -> NDArray[np.int64]:
+    """The index of each string among `values`, -1 for another one."""
+    index = {value: i for i, value in enumerate(values)}
+    encoded = strings.dictionary_encode()
+    codes = np.array([index.get(value, NO_VALUE) for value in encoded.dictionary.to_pylist()], np.int64)
+    return codes[encoded.indices.to_numpy()]
+
+
+def _in_order(spans: SpanTable) -> SpanTable:
+    order = np.lexsort((spans.start, spans.document))
+    return SpanTable(spans.document[order], spans.start[order], spans.end[order], spans.value[order])
+
+
+def _rows(
+    documents: list[str], starts: NDArray[np.int64], columns: dict[str, NDArray[np.generic]], ctx_len: int,
+    overflow: Overflow,
+) -> TokenRows:  # fmt: skip
+    lengths = np.diff(starts)
+    if overflow == "keep":
+        nothing = np.zeros(len(lengths), np.int32)
+        return TokenRows(documents, nothing, nothing, starts, columns)
+    if overflow == "truncate":
+        kept = np.minimum(lengths, ctx_len)
+        if (kept < lengths).any():
+            position = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths)
+            columns = {name: values[position < ctx_len] for name, values in columns.items()}
+        return TokenRows(
+            documents,
+            np.zeros(len(lengths), np.int32),
+            (lengths - kept).astype(np.int32),
+            np.concatenate([[0], np.cumsum(kept)]),
+            columns,
         )
-    return rows
-
-
-__all__ = ["NO_STEP", "TokenRow", "tokenize_records"]
+    windows = np.maximum(-(-lengths // ctx_len), 1)
+    of = np.repeat(np.arange(len(lengths)), windows)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(windows) - windows, windows)
+    row_starts = np.append(starts[:-1][of] + number * ctx_len, starts[-1])
+    return TokenRows(
+        [documents[i] for i in of],
+        (number * ctx_len).astype(np.int32),
+        np.zeros(len(of), np.int32),
+        row_starts,
+        columns,
+    )

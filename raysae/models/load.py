@@ -104,13 +104,17 @@ def load_tokenizer(model: ModelConfig, tokenizer: TokenizerConfig) -> "PreTraine
     return loaded
 
 
-def tokenizer_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
-    """SHA-256 of what decides its ids: the tokenizer's JSON, without the padding of the last call, and its EOS."""
+def tokenizer_definition(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """The content of its tokenizer.json, without the padding and truncation of the last call."""
     definition = json.loads(tokenizer.backend_tokenizer.to_str())
-    for state in ("padding", "truncation"):
-        definition.pop(state, None)
+    definition |= {"padding": None, "truncation": None}
     # ensure_ascii, because a vocabulary may hold what is not text by itself
-    text = json.dumps([definition, tokenizer.eos_token_id], sort_keys=True, ensure_ascii=True)
+    return json.dumps(definition, sort_keys=True, ensure_ascii=True)
+
+
+def tokenizer_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """SHA-256 of what decides its ids: its definition and its EOS."""
+    text = f"{tokenizer_definition(tokenizer)}\n{tokenizer.eos_token_id}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -219,5 +223,6 @@ __all__ = [
     "load_tokenizer",
     "model_inputs",
     "random_twin",
+    "tokenizer_definition",
     "tokenizer_sha256",
 ]

@@ -226,7 +226,17 @@ class _Normaliser:
             split=str(split),
             corpus=records[0].source_dataset,
             with_cot=sum(record.cot is not None for record in records),
+            variables=_values(records),
         )
+
+
+def _values(records: list[CorpusRecord]) -> dict[str, list[str]]:
+    """The values of every labelled variable."""
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for label in record.labels:
+            found.setdefault(label.variable, set()).add(label.value)
+    return {name: sorted(values) for name, values in sorted(found.items())}
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,10 +1,13 @@
 """`corpus/` -> `tokens/` and `labels/`: documents as token ids, with the step and the known variables of every token.
 
-Unit of work: one corpus block, which becomes one or more token blocks of at most `tokenizer.block_tokens` tokens.
+Two units of work. A corpus block becomes a *part*: its tokens in an Arrow file under `tokens/parts/`, kept until the
+stage is done. A token block is assembled from consecutive parts, so its size and bytes depend on the corpus alone,
+never on the workers; a killed run redoes the parts and blocks without a receipt.
 """
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,180 +15,285 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from raysae.corpora.blocks import TokenRow, tokenize_records
-from raysae.models.load import check_tokenizer, describe, load_tokenizer, tokenizer_sha256
-from raysae.stages.ingest import read_records
+from raysae.corpora.blocks import TokenRows, tokenize_table
+from raysae.corpora.encoding import Encoder
+from raysae.corpora.packing import GatheredRows, Piece, gather, plan
+from raysae.errors import BadInput
+from raysae.models.load import check_tokenizer, describe, load_tokenizer, tokenizer_definition, tokenizer_sha256
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, finished_blocks, write_block
+from raysae.store.manifest import write_atomic
 from raysae.store.schema import TOKEN_SCHEMA, label_schema
-from raysae.types import Experiment
-from raysae.types.experiment import ModelConfig, TokenizerConfig, fingerprint
+from raysae.types import Experiment, Split
+from raysae.types.experiment import TokenizerConfig, fingerprint
 
 CTX_LEN_LIMIT = 2048
 """Default context: the smaller of this and the model's own limit."""
 
+DEFINITION = "tokenizer.json"
+"""The tokenizer that the ids are of, beside the blocks."""
+
 
 @dataclass(frozen=True)
 class _Job:
-    model: ModelConfig
     tokenizer: TokenizerConfig
     ctx_len: int
-    variables: tuple[str, ...]
+    eos: int | None
+    variables: dict[str, list[str]]
     corpus: Path
     tokens: Path
     labels: Path
     fingerprint: str
 
+    @property
+    def parts(self) -> Path:
+        return self.tokens / "parts"
+
+    @property
+    def row_tokens(self) -> int | None:
+        """Length of a packed row; null where a row is a document."""
+        return self.ctx_len if self.tokenizer.layout == "packed" else None
+
 
 def context_length(experiment: Experiment) -> int:
-    """Tokens of a document at most."""
+    """Tokens of a row at most."""
     limit = describe(experiment.model).ctx_len
     return min(experiment.tokenizer.ctx_len or CTX_LEN_LIMIT, limit)
 
 
 def tokenize(experiment: Experiment, corpus: Path, tokens: Path, labels: Path, progress: StageProgress) -> Manifest:
-    """Write `labels/`, then `tokens/`. BadInput when the tokenizer does not fit the model."""
+    """Write `labels/`, then `tokens/`. BadInput when the tokenizer does not fit the model or the layout."""
     records = Manifest.read(corpus)
     tokenizer = load_tokenizer(experiment.model, experiment.tokenizer)
-    row = describe(experiment.model)
-    check_tokenizer(tokenizer, row)
+    check_tokenizer(tokenizer, describe(experiment.model))
+    config = experiment.tokenizer
+    eos: Any = tokenizer.eos_token_id
+    if config.layout == "packed" and eos is None:
+        raise BadInput(
+            "tokenizer.layout=packed with a tokenizer that has no EOS",
+            "allowed: one whose documents can be joined by EOS",
+            "type tokenizer.layout=documents",
+        )
     facts = {"tokenizer_sha256": tokenizer_sha256(tokenizer), "ctx_len": context_length(experiment)}
-    mark = fingerprint({"corpus": records.fingerprint, **facts, "block_tokens": experiment.tokenizer.block_tokens})
-    variables = _variables(corpus, records)
+    facts |= {"layout": config.layout, "overflow": config.overflow}
+    mark = fingerprint({"corpus": records.fingerprint, **facts, "block_tokens": config.block_tokens})
+    write_atomic(tokens / DEFINITION, tokenizer_definition(tokenizer).encode())
     job = _Job(
-        experiment.model,
-        experiment.tokenizer,
+        config,
         facts["ctx_len"],
-        variables,
+        eos,
+        _variables(records),
         corpus.absolute(),
         tokens.absolute(),
         labels.absolute(),
         mark,
     )
-    progress.total(records.rows)
-    found: list[dict[str, Any]] = []
+    progress.total(2 * records.rows)
     items = [{"block": block.model_dump(mode="json")} for block in records.blocks]
-    for answer in map_blocks(_Tokenizer, (job,), items, actors=2):
-        found += answer["pairs"]
-        progress.advance(answer["records"], f"{sum(pair['tokens']['facts']['tokens'] for pair in found):,} tokens")
-    found.sort(key=lambda pair: pair["tokens"]["name"])
-    label_blocks = tuple(BlockInfo.model_validate(pair["labels"]) for pair in found)
-    token_blocks = tuple(BlockInfo.model_validate(pair["tokens"]) for pair in found)
-    Manifest(kind="labels", fingerprint=mark, blocks=label_blocks, extra={"variables": list(variables)}).write(labels)
-    extra = {
-        **facts,
-        "layout": "documents",
-        "vocab_size": len(tokenizer),
-        "tokens": sum(block.facts["tokens"] for block in token_blocks),
-        "truncated_tokens": sum(block.facts["truncated_tokens"] for block in token_blocks),
-    }
+    for answer in map_blocks(_Tokenizer, (job,), items, actors=config.workers):
+        progress.advance(answer["records"], "documents to tokens")
+    token_blocks, label_blocks = _assemble(job, _in_reading_order(records), progress)
+    extra = {**facts, "corpus_fingerprint": records.fingerprint, "vocab_size": len(tokenizer)}
+    extra |= {name: sum(block.facts[name] for block in token_blocks) for name in ("tokens", "truncated_tokens")}
+    Manifest(kind="labels", fingerprint=mark, blocks=label_blocks, extra={"variables": list(job.variables)}).write(
+        labels
+    )
     manifest = Manifest(kind="tokens", fingerprint=mark, blocks=token_blocks, extra=extra)
     manifest.write(tokens)
+    shutil.rmtree(job.parts)
     return manifest
 
 
-def _variables(corpus: Path, manifest: Manifest) -> tuple[str, ...]:
-    """Every variable that some record labels, in alphabetical order."""
-    names: set[str] = set()
-    for block in manifest.blocks:
-        column = pq.read_table(corpus / block.file, columns=["labels"])["labels"].combine_chunks()
-        names |= set(column.flatten().field("variable").unique().to_pylist())
-    return tuple(sorted(names))
+def _variables(corpus: Manifest) -> dict[str, list[str]]:
+    """Every variable that some record labels and its values, both in alphabetical order."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for block in corpus.blocks:
+        for name, values in block.facts["variables"].items():
+            found[name].update(values)
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def _in_reading_order(corpus: Manifest) -> dict[Split, list[str]]:
+    """The corpus blocks of each split; those of several corpora take turns in proportion to their number."""
+    found: dict[Split, list[str]] = {}
+    for split in Split:
+        by_corpus: dict[str, list[str]] = defaultdict(list)
+        for block in corpus.blocks:
+            if block.facts["split"] == split:
+                by_corpus[block.facts["corpus"]].append(block.name)
+        turns = [((i + 0.5) / len(names), name) for names in by_corpus.values() for i, name in enumerate(names)]
+        found[split] = [name for _, name in sorted(turns)]
+    return found
+
+
+def _assemble(
+    job: _Job, parts: dict[Split, list[str]], progress: StageProgress
+) -> tuple[tuple[BlockInfo, ...], tuple[BlockInfo, ...]]:
+    """Parts -> token blocks and label blocks."""
+    items: list[dict[str, Any]] = []
+    for split, names in parts.items():
+        starts = ((name, _read_part(job, name).starts) for name in names)
+        blocks = plan(starts, job.tokenizer.block_tokens, job.row_tokens)
+        first = 0
+        for number, pieces in enumerate(blocks):
+            plain = [piece.plain() for piece in pieces]
+            items.append(
+                {"name": f"{split.lower()}-{number:05d}", "split": str(split), "first": first, "pieces": plain}
+            )
+            first += sum(piece.last_token - piece.first_token for piece in pieces)
+    found: dict[str, dict[str, Any]] = {}
+    for answer in map_blocks(_Assembler, (job,), items, actors=job.tokenizer.workers):
+        found[answer["tokens"]["name"]] = answer
+        done = sum(answer["tokens"]["facts"]["tokens"] for answer in found.values())
+        progress.advance(answer["tokens"]["rows"], f"{done:,} tokens in blocks")
+    order = [found[item["name"]] for item in items]
+    return tuple(tuple(BlockInfo.model_validate(answer[kind]) for answer in order) for kind in ("tokens", "labels"))  # type: ignore[return-value]  # two of them
 
 
 class _Tokenizer:
-    """Corpus block -> token blocks with their label blocks."""
+    """Corpus block -> part."""
 
     def __init__(self, job: _Job) -> None:
         self.job = job
-        self.tokenizer = load_tokenizer(job.model, job.tokenizer)
+        self.encoder = Encoder((job.tokens / DEFINITION).read_text(encoding="utf-8"), job.eos)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         job = self.job
         block = BlockInfo.model_validate(item["block"])
-        rows = tokenize_records(self.tokenizer, list(read_records(job.corpus, block)), job.ctx_len, job.variables)
-        pairs = []
-        for number, part in enumerate(_cut(rows, job.tokenizer.block_tokens)):
-            name = f"{block.name}-{number:03d}"
-            labels = self._write_labels(name, part)
-            pairs.append(
-                {
-                    "labels": labels.model_dump(mode="json"),
-                    "tokens": self._write_tokens(name, part, block).model_dump(mode="json"),
-                }
-            )
-        return {"records": block.rows, "pairs": pairs}
+        if block.name not in finished_blocks(job.parts, [block.name], job.fingerprint):
+            columns = ["record_id", "text", "step_spans", "labels"]
+            table = pq.read_table(job.corpus / block.file, columns=columns)
+            overflow = "keep" if job.row_tokens else job.tokenizer.overflow
+            rows = tokenize_table(self.encoder, table, job.ctx_len, overflow, job.variables)
+            _write_part(job, block.name, rows)
+        return {"records": block.rows}
 
-    def _write_tokens(self, name: str, rows: list[TokenRow], source: BlockInfo) -> BlockInfo:
-        done = finished_blocks(self.job.tokens, [name], self.job.fingerprint)
-        if name in done:
-            return done[name]
-        table = pa.table(
-            {
-                "record": [row.record_id for row in rows],
-                "split": [source.facts["split"]] * len(rows),
-                "input_ids": [row.input_ids for row in rows],
-                "step": [row.step for row in rows],
-                "step_confidence": [np.where(row.step >= 0, 1.0, 0.0).astype(np.float32) for row in rows],
-            },
-            schema=TOKEN_SCHEMA,
-        )
-        ids = np.concatenate([row.input_ids for row in rows])
+
+class _Assembler:
+    """Pieces of parts -> one token block and its label block."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        job, name = self.job, item["name"]
+        labels, tokens = (finished_blocks(at, [name], job.fingerprint).get(name) for at in (job.labels, job.tokens))
+        if labels is None or tokens is None:
+            pieces = [Piece(**piece) for piece in item["pieces"]]
+            rows = gather([(piece, _read_part(job, piece.part)) for piece in pieces], job.row_tokens)
+            names = _row_names(job, item, rows)
+            labels = self._write_labels(name, names, rows)
+            tokens = self._write_tokens(name, names, rows, item["split"])
+        return {"labels": labels.model_dump(mode="json"), "tokens": tokens.model_dump(mode="json")}
+
+    def _write_tokens(self, name: str, names: list[str], rows: GatheredRows, split: str) -> BlockInfo:
+        ids, step = rows.columns["input_ids"], rows.columns["step"]
+        offsets = pa.array(rows.starts, pa.int32())
+        columns = {
+            "record": pa.array(names, pa.string()),
+            "split": pa.array([split] * len(names), pa.string()),
+            "input_ids": pa.ListArray.from_arrays(offsets, pa.array(ids)),
+            "step": pa.ListArray.from_arrays(offsets, pa.array(step)),
+            "step_confidence": pa.ListArray.from_arrays(offsets, pa.array((step >= 0).astype(np.float32))),
+            "documents": pa.array(rows.documents, pa.list_(pa.string())),
+            "document_starts": pa.array(rows.document_starts, pa.list_(pa.int32())),
+            "skipped": pa.array(rows.skipped, pa.int32()),
+        }
+        table = pa.table(columns, schema=TOKEN_SCHEMA)
         return write_block(
             self.job.tokens,
             name,
             ".parquet",
             self.job.fingerprint,
-            len(rows),
-            lambda path: pq.write_table(table, path, compression="zstd"),
-            split=source.facts["split"],
+            len(names),
+            lambda path: pq.write_table(table, path, **_options("split")),
+            split=split,
             tokens=len(ids),
-            longest=max(len(row.input_ids) for row in rows),
-            dtype="int32",
+            shape=[len(names), self.job.row_tokens],
+            longest=int(np.diff(rows.starts).max()),
+            dtype=str(ids.dtype),
             ids_sha256=hashlib.sha256(ids.astype("<i4").tobytes()).hexdigest(),
-            truncated_tokens=sum(row.truncated for row in rows),
+            truncated_tokens=rows.cut,
         )
 
-    def _write_labels(self, name: str, rows: list[TokenRow]) -> BlockInfo:
-        done = finished_blocks(self.job.labels, [name], self.job.fingerprint)
-        if name in done:
-            return done[name]
-        schema = label_schema(self.job.variables)
-        columns: dict[str, Any] = {
-            "record": [row.record_id for row in rows for _ in row.input_ids],
-            "position": np.concatenate([np.arange(len(row.input_ids), dtype=np.int32) for row in rows]),
+    def _write_labels(self, name: str, names: list[str], rows: GatheredRows) -> BlockInfo:
+        schema = label_schema(list(self.job.variables))
+        lengths = np.diff(rows.starts)
+        columns: dict[str, pa.Array] = {
+            "record": _coded(np.repeat(np.arange(len(names), dtype=np.int32), lengths), names),
+            "position": pa.array((np.arange(rows.starts[-1]) - np.repeat(rows.starts[:-1], lengths)).astype(np.int32)),
         }
         columns |= {
-            variable: [value for row in rows for value in row.labels[variable]] for variable in self.job.variables
+            variable: _coded(rows.columns[variable].astype(np.int32), values)
+            for variable, values in self.job.variables.items()
         }
-        table = pa.table({field.name: pa.array(columns[field.name], _plain(field.type)) for field in schema}).cast(
-            schema
-        )
+        table = pa.table(columns, schema=schema)
+        coded = [field.name for field in schema if pa.types.is_dictionary(field.type)]
         return write_block(
             self.job.labels,
             name,
             ".parquet",
             self.job.fingerprint,
             table.num_rows,
-            lambda path: pq.write_table(table, path, compression="zstd"),
+            lambda path: pq.write_table(table, path, **_options(*coded)),
         )
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+def _options(*dictionary: str) -> dict[str, Any]:
+    """Parquet's own defaults (dictionaries everywhere, statistics) take twice as long to write."""
+    return {
+        "compression": "zstd",
+        "compression_level": 1,
+        "use_dictionary": list(dictionary),
+        "write_statistics": False,
+    }
 
 
-def _cut(rows: list[TokenRow], block_tokens: int) -> Iterator[list[TokenRow]]:
-    """Consecutive documents, at most `block_tokens` tokens together (a longer document stands alone)."""
-    part: list[TokenRow] = []
-    tokens = 0
-    for row in rows:
-        if part and tokens + len(row.input_ids) > block_tokens:
-            yield part
-            part, tokens = [], 0
-        part.append(row)
-        tokens += len(row.input_ids)
-    if part:
-        yield part
+def _coded(codes: NDArray[np.int32], values: list[str]) -> pa.DictionaryArray:
+    """Strings by their index; -1 is null."""
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), pa.array(values, pa.string()))
+
+
+def _row_names(job: _Job, item: dict[str, Any], rows: GatheredRows) -> list[str]:
+    """Unique in `tokens/`: the record's id, with `#k` from its second window on; a number for a packed row."""
+    if job.row_tokens:
+        first = item["first"] // job.row_tokens
+        return [f"packed/{item['split'].lower()}/{first + i:08d}" for i in range(len(rows.documents))]
+    return [
+        f"{record}#{skipped // job.ctx_len}" if skipped else record
+        for (record,), skipped in zip(rows.documents, rows.skipped.tolist(), strict=True)
+    ]
+
+
+def _write_part(job: _Job, name: str, rows: TokenRows) -> None:
+    offsets = pa.array(rows.starts, pa.int32())
+    columns = {
+        "documents": pa.array(rows.documents, pa.string()),
+        "skipped": pa.array(rows.skipped),
+        "cut": pa.array(rows.cut),
+        **{column: pa.ListArray.from_arrays(offsets, pa.array(values)) for column, values in rows.columns.items()},
+    }
+    table = pa.table(columns)
+
+    def write(path: Path) -> None:
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+
+    write_block(job.parts, name, ".arrow", job.fingerprint, table.num_rows, write)
+
+
+def _read_part(job: _Job, name: str) -> TokenRows:
+    """A part as views of its file, of which only what is used is read."""
+    with pa.memory_map(str(job.parts / f"{name}.arrow")) as file:
+        table = pa.ipc.open_file(file).read_all()
+    lists = {column: table[column].combine_chunks() for column in table.column_names[3:]}
+    return TokenRows(
+        documents=table["documents"].to_pylist(),
+        skipped=table["skipped"].to_numpy(),
+        cut=table["cut"].to_numpy(),
+        starts=lists["input_ids"].offsets.to_numpy().astype(np.int64),
+        columns={column: values.values.to_numpy() for column, values in lists.items()},
+    )

@@ -68,7 +68,13 @@ class TokenizerConfig(_Part):
     ctx_len: int | None = Field(default=None, gt=1)
     """Tokens per document at most; null: the smaller of 2,048 and the model's own limit."""
     block_tokens: int = Field(default=2_097_152, gt=0)
-    """Tokens per block."""
+    """Tokens per block, at most; a block ends where the next row would not fit."""
+    layout: Literal["documents", "packed"] = "documents"
+    """`documents`: a row per document. `packed`: rows of `ctx_len` tokens, documents joined by EOS."""
+    overflow: Literal["truncate", "window"] = "truncate"
+    """A document longer than `ctx_len` is cut off there, or cut into rows of that length; packed rows never need it."""
+    workers: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """Processes that tokenize."""
 
 
 class ModelConfig(_Part):

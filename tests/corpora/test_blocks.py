@@ -1,17 +1,16 @@
-"""Documents to token rows: steps, labels, truncation, EOS, and the way back to the text."""
+"""Records to rows of tokens: spans against a naive walk, cut documents, windows, EOS."""
 
 from functools import cache
-from typing import Any
 
 import numpy as np
-import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from raysae.corpora import Source
-from raysae.corpora.blocks import TokenRow, tokenize_records
+from raysae.corpora.blocks import Overflow, TokenRows, records_table, tokenize_table
+from raysae.corpora.encoding import Encoder
 from raysae.corpora.gsm8k import parse_row
 from raysae.types import CorpusRecord
 
@@ -47,67 +46,118 @@ def plain(text: str) -> CorpusRecord:
     )
 
 
-def one(record: CorpusRecord, ctx_len: int = 1000, eos: bool = True, variables: tuple[str, ...] = ()) -> TokenRow:
-    (row,) = tokenize_records(byte_level(eos), [record], ctx_len, variables)
-    return row
+VALUES = {"role": ["equals", "operand", "result"], "operation": ["add", "div"], "step_type": ["FORMAT", "PARSE"]}
 
 
-def pieces(row: TokenRow, keep: Any) -> str:
-    return byte_level().decode(row.input_ids[np.asarray(keep)].tolist())
+@cache
+def encoder(eos: bool = True) -> Encoder:
+    tokenizer = byte_level(eos)
+    return Encoder(tokenizer.backend_tokenizer.to_str(), tokenizer.eos_token_id)  # pyright: ignore[reportArgumentType]
+
+
+def rows(*records: CorpusRecord, ctx_len: int = 1000, eos: bool = True, overflow: Overflow = "truncate") -> TokenRows:
+    return tokenize_table(encoder(eos), records_table(records), ctx_len, overflow, VALUES)
+
+
+def ids(found: TokenRows, row: int = 0) -> list[int]:
+    return found.columns["input_ids"][found.starts[row] : found.starts[row + 1]].tolist()
+
+
+def on(found: TokenRows, variable: str, value: str) -> str:
+    """The text under the tokens that bear a value."""
+    return encoder().decode(found.columns["input_ids"][found.columns[variable] == VALUES[variable].index(value)])
 
 
 def test_the_tokens_of_a_step_spell_the_step() -> None:
     record = clips()
-    row = one(record)
+    found = rows(record)
     for index, step in enumerate(record.steps):
-        assert pieces(row, row.step == index).strip() == step
-    assert row.step.dtype == np.int16
-    assert row.input_ids.dtype == np.int32
+        assert encoder().decode(found.columns["input_ids"][found.columns["step"] == index]).strip() == step
+    assert (found.columns["step"].dtype, found.columns["input_ids"].dtype) == (np.int16, np.int32)
 
 
 def test_the_tokens_of_a_label_spell_what_it_stands_on() -> None:
-    row = one(clips(), variables=("role", "operation", "step_type"))
-    assert pieces(row, [value == "operand" for value in row.labels["role"]]).split() == ["482"]
-    assert pieces(row, [value == "result" for value in row.labels["role"]]).strip() == "24"
-    assert pieces(row, [value == "div" for value in row.labels["operation"]]) == "/2 = 24"
-    assert pieces(row, [value == "FORMAT" for value in row.labels["step_type"]]) == "#### 24"
-    assert all(len(values) == len(row.input_ids) for values in row.labels.values())
+    found = rows(clips())
+    assert on(found, "role", "operand").split() == ["482"]
+    assert on(found, "role", "result").strip() == "24"
+    assert on(found, "operation", "div") == "/2 = 24"
+    assert on(found, "step_type", "FORMAT") == "#### 24"
+    assert all(len(values) == len(found.columns["input_ids"]) for values in found.columns.values())
 
 
 def test_a_document_ends_in_eos_once() -> None:
     end = byte_level().eos_token_id
-    row = one(clips(), variables=("role",))
-    assert row.input_ids[-1] == end
-    assert row.input_ids[-2] != end
-    assert (row.step[-1], row.labels["role"][-1]) == (-1, None)
-    assert one(plain("She sold<end>")).input_ids.tolist().count(end) == 1
-    assert end not in one(clips(), eos=False).input_ids
+    found = rows(clips())
+    assert ids(found)[-1] == end
+    assert ids(found)[-2] != end
+    assert (found.columns["step"][-1], found.columns["role"][-1]) == (-1, -1)
+    assert ids(rows(plain("She sold<end>"))).count(end) == 1
+    assert end not in ids(rows(clips(), eos=False))
 
 
 def test_a_cut_document_keeps_its_first_tokens_and_counts_the_rest() -> None:
-    whole, cut = one(clips(), variables=("role",)), one(clips(), ctx_len=7, variables=("role",))
-    assert cut.input_ids.tolist() == whole.input_ids[:7].tolist()
-    assert cut.step.tolist() == whole.step[:7].tolist()
-    assert cut.labels["role"] == whole.labels["role"][:7]
-    assert cut.truncated == len(whole.input_ids) - 7
-    assert whole.truncated == 0
-    assert one(clips(), ctx_len=len(whole.input_ids)).truncated == 0
+    whole, cut = rows(clips(), clips()), rows(clips(), clips(), ctx_len=7)
+    for row in (0, 1):
+        assert ids(cut, row) == ids(whole)[:7]
+    for name in ("step", "role", "operation"):
+        assert cut.columns[name].tolist() == whole.columns[name][:7].tolist() * 2
+    assert cut.cut.tolist() == [len(ids(whole)) - 7] * 2
+    assert whole.cut.tolist() == [0, 0]
+    assert rows(clips(), ctx_len=len(ids(whole))).cut.tolist() == [0]
+
+
+def test_the_windows_of_a_document_are_the_document() -> None:
+    whole, found = (
+        rows(clips(1), plain("clips"), clips(3)),
+        rows(clips(1), plain("clips"), clips(3), ctx_len=7, overflow="window"),
+    )
+    for name, values in whole.columns.items():
+        assert found.columns[name].tolist() == values.tolist()
+    lengths = np.diff(found.starts)
+    assert lengths.max() == 7
+    of_first = -(-len(ids(whole)) // 7)
+    assert found.documents == ["gsm8k/rows/0"] * of_first + ["p"] + ["gsm8k/rows/2"] * of_first
+    assert found.skipped.tolist() == [*range(0, 7 * of_first, 7), 0, *range(0, 7 * of_first, 7)]
 
 
 def test_rows_come_in_the_order_of_the_records() -> None:
-    rows = tokenize_records(byte_level(), [clips(3), clips(1)], 100, ())
-    assert [row.record_id for row in rows] == ["gsm8k/rows/2", "gsm8k/rows/0"]
-    assert tokenize_records(byte_level(), [], 100, ()) == []
+    assert rows(clips(3), clips(1)).documents == ["gsm8k/rows/2", "gsm8k/rows/0"]
+    assert rows().documents == []
 
 
-@settings(max_examples=60, deadline=None)
-@given(text=st.text(min_size=1, max_size=60))
-def test_decoding_the_tokens_gives_the_text_back(text: str) -> None:
-    row = one(plain(text))
-    assert byte_level().decode(row.input_ids[:-1].tolist(), clean_up_tokenization_spaces=False) == text
+spans_in = st.lists(st.integers(0, 24), max_size=8, unique=True).map(sorted)
 
 
-@pytest.mark.parametrize("labels", [(), ("absent",)])
-def test_a_variable_without_labels_is_none_everywhere(labels: tuple[str, ...]) -> None:
-    row = one(clips(), variables=labels)
-    assert all(set(values) == {None} for values in row.labels.values())
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(st.text(alphabet="She a\n\u3000\U0001f600", max_size=24), max_size=4), cuts=spans_in)
+def test_a_token_is_in_the_step_of_its_first_character_in_one(texts: list[str], cuts: list[int]) -> None:
+    spans = tuple(zip(cuts[::2], cuts[1::2], strict=False))
+    records = [
+        plain(text).model_copy(update={"step_spans": tuple((a, min(b, len(text))) for a, b in spans if a < len(text))})
+        for text in texts
+    ]
+    found = rows(*records)
+    expected = [
+        step
+        for record in records
+        for step in [
+            *naive(record.text, offsets_of(record.text), list(record.step_spans)),
+            *([-1] if not record.text.endswith("<end>") else []),
+        ]
+    ]
+    assert found.columns["step"].tolist() == expected
+
+
+def offsets_of(text: str) -> list[tuple[int, int]]:
+    return byte_level()(text, return_offsets_mapping=True)["offset_mapping"]
+
+
+def naive(text: str, offsets: list[tuple[int, int]], spans: list[tuple[int, int]]) -> list[int]:
+    """The first character of each token, after leading spaces, that some span holds; the last such span."""
+    found = []
+    for start, end in offsets:
+        while start < end and text[start:end].strip() and text[start].isspace():
+            start += 1
+        held = [[i for i, (a, b) in enumerate(spans) if a <= c < b] for c in range(start, end)]
+        found.append(next((inside[-1] for inside in held if inside), -1))
+    return found

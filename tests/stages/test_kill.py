@@ -14,8 +14,8 @@ from tests.runs import copy_before, hashes, in_process, kill_when, outcomes, ove
 IN_THE_MIDDLE = {
     # stage: (a file that appears while the stage works, the manifest that must not be there yet)
     "ingest": ("quarantine/arithmetic_cot-00000200.json", "corpus"),
-    "tokenize": ("tokens/arithmetic_cot-00000200-test-00000-000.json", "tokens"),
-    "capture": ("activations/main/arithmetic_cot-00000100-fit-00000-000.json", "activations/random_model"),
+    "tokenize": ("tokens/test-00001.json", "tokens"),
+    "capture": ("activations/main/fit-00000.json", "activations/random_model"),
     "sweep": ("sweep/trial-00.json", "sweep"),
     "train": ("sae/main/1.checkpoint.safetensors", "sae/main/1"),
     "evaluate": ("metrics/main-0.json", "metrics"),

@@ -39,7 +39,7 @@ def test_ray_gives_the_rows_weights_and_verdict_of_one_process(through_ray: Path
 @pytest.mark.parametrize(
     ("seen", "unfinished"),
     [
-        ("activations/main/arithmetic_cot-00000100-fit-00000-000.json", "activations/random_model"),
+        ("activations/main/fit-00000.json", "activations/random_model"),
         ("sweep/trial-00.json", "sweep"),
         ("sae/main/0.checkpoint.safetensors", "sae/main/0"),
         ("metrics/main-0.json", "metrics"),
