@@ -1,7 +1,6 @@
 """Small SAEs with a known geometry, for the tests of redundancy, stability, clustering and purity."""
 
 import numpy as np
-from scipy import sparse
 
 from raysae.falsification.metrics.codes import Code
 from raysae.falsification.metrics.dictionaries import Dictionary, Origin, random_rows, unit
@@ -9,7 +8,7 @@ from raysae.falsification.metrics.dictionaries import Dictionary, Origin, random
 
 def random_code(rng: np.random.Generator, tokens: int, latents: int, rate: float = 0.05) -> Code:
     fires = rng.random((tokens, latents)) < rate
-    return Code(sparse.csr_array(fires * rng.uniform(0.5, 1.5, fires.shape)))
+    return Code(fires * rng.uniform(0.5, 1.5, fires.shape))
 
 
 def jittered(rng: np.random.Generator, rows: np.ndarray, noise: float) -> np.ndarray:
@@ -40,7 +39,7 @@ def trained(
     return Dictionary(
         mine[order],
         np.arange(m),
-        Code(sparse.csr_array(fires[:, order])),
+        Code(fires[:, order]),
         Origin(f"init{seed}", f"order{seed}", f"shard{seed}"),
         random_rows(m, d, rng) if start else None,
     )

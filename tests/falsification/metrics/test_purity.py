@@ -54,7 +54,7 @@ def test_copies_of_a_document_count_once():
     x[:10, 0], x[10:, 0] = 5, [1, 2]
     labels = np.array([0] * 10 + [1, 2])
     copies = np.array([7] * 10 + [8, 9])
-    code = Code(sparse.csr_array(x))
+    code = Code(x)
     base = np.square(np.bincount(labels) / 12).sum()
     assert coherence(choose(code, np.arange(12)), labels)[0, 0] == pytest.approx(1 - base)
     assert coherence(choose(code, copies), labels)[0, 0] == pytest.approx(0 - base)

@@ -2,7 +2,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy import sparse
 
 from raysae.falsification.metrics import redundancy
 from raysae.falsification.metrics.codes import Code
@@ -30,7 +29,7 @@ def with_copies(rng: np.random.Generator, tokens: int = 600, latents: int = 30, 
     x = random_code(rng, tokens, latents, 0.1).toarray()
     again = x[:, :copies] * np.exp(rng.uniform(0, 0.6, copies) * rng.standard_normal((tokens, copies)))
     again *= rng.random((tokens, copies)) < rng.uniform(0.4, 1, copies)
-    return Code(sparse.csr_array(np.concatenate([x, again], axis=1)))
+    return Code(np.concatenate([x, again], axis=1))
 
 
 @pytest.mark.parametrize("at_once", [5, 512])
