@@ -13,8 +13,6 @@ Interval = tuple[float, float]
 Weights = Mapping[str, Float[np.ndarray, "b _"]]
 """How often each document of a split is drawn, in each of b resamples."""
 
-_ALL = "all"
-
 _WEIGHTS_AT_ONCE = 4_000_000
 """Bootstrap weights held in memory at the same time."""
 
@@ -108,11 +106,13 @@ def jackknife_over_seeds(pairs: Float[np.ndarray, "s s"], alpha: float = 0.05) -
     return Estimate(value, (value - half, value + half), per_seed)
 
 
-def wider(a: Interval | None, b: Interval | None) -> Interval | None:
-    """Envelope of two intervals: the smaller lower and the larger upper bound; None stands aside."""
-    if a is None or b is None:
-        return a or b
-    return min(a[0], b[0]), max(a[1], b[1])
+def in_quadrature(value: float, first: Interval | None, second: Interval | None) -> Interval | None:
+    """Interval of a value with two independent sources of error, from its interval under each alone: their distances
+    from the value are added as squares (Zou and Donner 2008). Never narrower than either; None stands aside."""
+    if first is None or second is None:
+        return first or second
+    lower, upper = (float(np.hypot(value - a, value - b)) for a, b in zip(first, second, strict=True))
+    return value - lower, value + upper
 
 
 def ratio_over_documents(
@@ -123,33 +123,43 @@ def ratio_over_documents(
     seed: int,
     alpha: float = 0.05,
 ) -> Estimate:
-    """Mean over s seeds of sum(numerator) / sum(denominator) over d documents; interval: the wider of the hierarchical
-    bootstrap and the t-interval over seeds (SCIENCE 0.4)."""
+    """Mean over s seeds of sum(numerator) / sum(denominator) over d documents.
 
-    def statistic(weights: Weights) -> Float[np.ndarray, "s b"]:
-        drawn = weights[_ALL].T
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (numerator @ drawn) / (denominator @ drawn)
+    Interval: documents and seeds are crossed (every seed reads the same documents), so the interval over documents and
+    the t-interval over seeds are added in quadrature. Over documents it is the wider of the studentised bootstrap,
+    which follows a skewed distribution, and Student's, which holds for few documents (SCIENCE 0.4). Percentiles of a
+    hierarchical bootstrap, tried before, called GO at the threshold in 8 to 15 % of runs instead of 5 %.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_seed = numerator.sum(axis=1) / denominator.sum(axis=1)
+    if not len(per_seed) or not np.isfinite(per_seed).all():
+        return Estimate(float("nan"), None, tuple(map(float, per_seed)))
+    value = float(per_seed.mean())
+    over_documents = _studentised(numerator, denominator, per_seed, bootstrap, np.random.default_rng(seed), alpha)
+    interval = in_quadrature(value, over_documents, t_interval(per_seed, alpha))
+    return Estimate(value, interval, tuple(map(float, per_seed)))
 
-    return hierarchical(statistic, {_ALL: numerator.shape[1]}, bootstrap=bootstrap, seed=seed, alpha=alpha)
 
-
-def quantile_over_documents(
-    values: Float[np.ndarray, "s d"], q: float, *, bootstrap: int, seed: int, alpha: float = 0.05
-) -> Estimate:
+def quantile_over_documents(values: Float[np.ndarray, "s d"], q: float, *, alpha: float = 0.05) -> Estimate:
     """Mean over s seeds of the q-quantile over d documents (inverse of the empirical distribution, so a value that
-    occurs); interval as in `ratio_over_documents` (SCIENCE S2)."""
-    order = np.argsort(values, axis=1, kind="stable")
+    occurs) of a share between 0 and 1.
 
-    def statistic(weights: Weights) -> Float[np.ndarray, "s b"]:
-        rows = []
-        for seed_values, seed_order in zip(values, order, strict=True):
-            mass = np.cumsum(weights[_ALL][:, seed_order], axis=1)
-            reached = np.argmax(mass >= q * mass[:, -1:] - 1e-9, axis=1)
-            rows.append(seed_values[seed_order[reached]])
-        return np.stack(rows)
-
-    return hierarchical(statistic, {_ALL: values.shape[1]}, bootstrap=bootstrap, seed=seed, alpha=alpha)
+    Interval: the exact one of order statistics, which assumes nothing of the distribution (Conover 1999, 3.2), averaged
+    over seeds, and the t-interval over seeds in quadrature. Too few documents bound nothing: then 0 or 1 is the bound.
+    """
+    n = values.shape[1]
+    if n == 0 or not np.isfinite(values).all():
+        return Estimate(float("nan"), None, ())
+    ordered = np.sort(values, axis=1)
+    # Of n documents, a Binomial(n, q) number lies at or below the true quantile.
+    below = stats.binom.cdf(np.arange(n), n, q)
+    first, last = int((below <= alpha).sum()), int((below < 1 - alpha).sum())
+    per_seed = ordered[:, int(np.argmax(np.arange(1, n + 1) >= q * n - 1e-9))]
+    lower = float(ordered[:, first - 1].mean()) if first else 0.0
+    upper = float(ordered[:, last].mean()) if last < n else 1.0
+    value = float(per_seed.mean())
+    interval = in_quadrature(value, (lower, upper), t_interval(per_seed, alpha))
+    return Estimate(value, interval, tuple(map(float, per_seed)))
 
 
 def hierarchical(
@@ -160,30 +170,29 @@ def hierarchical(
     seed: int,
     alpha: float = 0.05,
 ) -> Estimate:
-    """Mean over s seeds of a statistic of document weights; interval: the wider of the hierarchical bootstrap and the
-    t-interval over seeds (SCIENCE 0.4).
+    """Mean over s seeds of a statistic of document weights; interval as in `ratio_over_documents`, but BCa takes the
+    place of the studentised bootstrap, which needs an error for every resample.
 
-    `documents` counts them per split: those of one split are resampled together, splits apart from each other. Seeds
-    and documents are crossed (every seed reads the same documents), so both are resampled, each once a replicate.
+    `documents` counts them per split: those of one split are resampled together, splits apart from each other. The
+    weights of a split add up to its number of documents.
     """
     if min(documents.values(), default=0) == 0:
         return Estimate(float("nan"), None, ())
     per_seed = statistic({split: np.ones((1, count)) for split, count in documents.items()})[:, 0]
     if not np.isfinite(per_seed).all():
         return Estimate(float("nan"), None, tuple(map(float, per_seed)))
+    value = float(per_seed.mean())
     rng = np.random.default_rng(seed)
     replicates = np.empty(bootstrap)
     at_once = max(1, _WEIGHTS_AT_ONCE // sum(documents.values()))
     for start in range(0, bootstrap, at_once):
         size = min(at_once, bootstrap - start)
-        by_seed = statistic({split: _multinomial(rng, size, count) for split, count in documents.items()})
-        drawn = _multinomial(rng, size, len(by_seed)).T / len(by_seed)
-        replicates[start : start + size] = (by_seed * drawn).sum(axis=0)
-    # A resample may hold no denominator at all; it says nothing, and a bound through it would be a NaN.
-    finite = replicates[np.isfinite(replicates)]
-    bounds = tuple(np.quantile(finite, [alpha, 1 - alpha])) if len(finite) else (float("nan"), float("nan"))
-    interval = wider((float(bounds[0]), float(bounds[1])), t_interval(per_seed, alpha))
-    return Estimate(float(per_seed.mean()), interval, tuple(map(float, per_seed)))
+        drawn = {split: _multinomial(rng, size, count) for split, count in documents.items()}
+        replicates[start : start + size] = statistic(drawn).mean(axis=0)
+    over_documents = _accelerated(value, replicates, _influence(statistic, documents, at_once), documents, alpha)
+    return Estimate(
+        value, in_quadrature(value, over_documents, t_interval(per_seed, alpha)), tuple(map(float, per_seed))
+    )
 
 
 def worst_of(estimates: Sequence[Estimate]) -> tuple[float | None, Interval | None]:
@@ -194,6 +203,83 @@ def worst_of(estimates: Sequence[Estimate]) -> tuple[float | None, Interval | No
         return None, None
     known = [interval for interval in intervals if interval is not None]
     return max(e.value for e in estimates), (max(lower for lower, _ in known), max(upper for _, upper in known))
+
+
+def _studentised(
+    numerator: Float[np.ndarray, "s d"],
+    denominator: Float[np.ndarray, "s d"],
+    per_seed: Float[np.ndarray, " s"],
+    bootstrap: int,
+    rng: np.random.Generator,
+    alpha: float,
+) -> Interval:
+    """Bounds over documents of the mean ratio: bootstrap-t (Efron and Tibshirani 1993, 12.5), no narrower than
+    Student's."""
+    seeds, n = numerator.shape
+    value = per_seed.mean()
+    influence = ((numerator - per_seed[:, None] * denominator) / denominator.mean(axis=1, keepdims=True)).mean(axis=0)
+    error = float(np.sqrt(np.square(influence).sum() / max(n - 1, 1) / n))
+    if error <= 1e-12 * float(np.abs(per_seed).max()):
+        return float(value), float(value)  # Rounding is no spread.
+    student = float(stats.t.ppf(1 - alpha, n - 1)) * error
+    columns = np.concatenate([numerator, denominator])
+    statistics = np.empty(bootstrap)
+    at_once = max(1, _WEIGHTS_AT_ONCE // n)
+    for start in range(0, bootstrap, at_once):
+        weights = _multinomial(rng, min(at_once, bootstrap - start), n)
+        # A resample may hold no denominator or no spread at all; it says nothing and is left out below.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scale = n / (weights @ denominator.T)
+            ratios = (weights @ numerator.T) * scale / n
+            drawn = np.concatenate([scale, -scale * ratios], axis=1) @ columns / seeds
+            errors = np.sqrt((weights * np.square(drawn)).sum(axis=1) / max(n - 1, 1) / n)
+            statistics[start : start + len(weights)] = (ratios.mean(axis=1) - value) / errors
+    finite = statistics[np.isfinite(statistics)]
+    low, high = np.quantile(finite, [alpha, 1 - alpha]) if len(finite) else (0.0, 0.0)
+    lower, upper = max(student, float(high) * error), max(student, float(-low) * error)
+    return float(value - lower), float(value + upper)
+
+
+def _influence(
+    statistic: Callable[[Weights], Float[np.ndarray, "s b"]], documents: Mapping[str, int], at_once: int
+) -> Float[np.ndarray, " u"]:
+    """Of every document of every split: how far the value moves when it is left out, seen from their mean."""
+    moved = []
+    for left_out, count in documents.items():
+        values = np.empty(count)
+        for start in range(0, count, at_once):
+            rows = np.arange(start, min(start + at_once, count))
+            weights = {split: np.ones((len(rows), n)) for split, n in documents.items()}
+            weights[left_out] *= count / max(count - 1, 1)
+            weights[left_out][np.arange(len(rows)), rows] = 0
+            values[rows] = statistic(weights).mean(axis=0)
+        values = values[np.isfinite(values)]
+        moved.append((values.mean() - values) * (count - 1) / count if len(values) else values)
+    return np.concatenate(moved)
+
+
+def _accelerated(
+    value: float,
+    replicates: Float[np.ndarray, " b"],
+    influence: Float[np.ndarray, " u"],
+    documents: Mapping[str, int],
+    alpha: float,
+) -> Interval:
+    """Bounds over documents: bias-corrected and accelerated (Efron and Tibshirani 1993, 14.3), no narrower than
+    Student's with the error of the jackknife."""
+    fewest = min(documents.values())
+    error = float(np.sqrt(np.square(influence).sum() * fewest / max(fewest - 1, 1)))
+    # A resample may hold no denominator at all; it says nothing, and a bound through it would be a NaN.
+    finite = replicates[np.isfinite(replicates)]
+    if error <= 1e-12 * max(1.0, abs(value)) or not len(finite):
+        return value, value  # Rounding is no spread.
+    below = ((finite < value).mean() + (finite <= value).mean()) / 2
+    bias = stats.norm.ppf(np.clip(below, 1 / (len(finite) + 1), 1 - 1 / (len(finite) + 1)))
+    acceleration = np.power(influence, 3).sum() / (6 * np.square(influence).sum() ** 1.5)
+    z = bias + stats.norm.ppf([alpha, 1 - alpha])
+    low, high = np.quantile(finite, stats.norm.cdf(bias + z / np.maximum(1 - acceleration * z, 1e-3)))
+    student = float(stats.t.ppf(1 - alpha, max(fewest - 1, 1))) * error
+    return min(float(low), value - student), max(float(high), value + student)
 
 
 def _multinomial(rng: np.random.Generator, size: int, n: int) -> Float[np.ndarray, "size n"]:

@@ -99,7 +99,7 @@ def test_dead_latents_do_not_buy_sparsity(verdict: Callable[[Metric], CriterionV
     columns = sparsity.document_columns(
         latents, sparsity.alive_latents(latents, 1e-3), torch.arange(TOKENS) * DOCUMENTS // TOKENS, DOCUMENTS
     )
-    metric = sparsity.summarise({"main": [columns] * 5}, l0_cap=8.0, **BOOT)
+    metric = sparsity.summarise({"main": [columns] * 5}, l0_cap=8.0)
     assert metric.also["zero_fraction_all"] is not None and metric.also["zero_fraction_all"] > 0.95
     assert verdict(metric).outcome is Outcome.NO_GO
 

@@ -37,15 +37,15 @@ def document_columns(
     return {name: sum_by_document(values, document, documents) for name, values in per_token.items()}
 
 
-def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap: int, seed: int) -> Metric:
+def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float) -> Metric:
     """5th percentile over documents of the zero fraction of alive latents, over seeds."""
     main = stack(arms[MAIN])
-    estimate = _estimate(main, bootstrap, seed)
+    estimate = _estimate(main)
     nulls = {}
     for arm, seeds in arms.items():
         if arm != MAIN:
             columns = stack(seeds)
-            nulls[arm] = as_null(_estimate(columns, bootstrap, seed), columns["tokens"].shape[1])
+            nulls[arm] = as_null(_estimate(columns), columns["tokens"].shape[1])
     return Metric(
         name="sparsity",
         unit="fraction of alive latents",
@@ -68,8 +68,8 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap
     )
 
 
-def _estimate(columns: Mapping[str, Float[np.ndarray, "s d"]], bootstrap: int, seed: int) -> Estimate:
+def _estimate(columns: Mapping[str, Float[np.ndarray, "s d"]]) -> Estimate:
     per_document = columns["zero"] / columns["tokens"]
     if not np.isfinite(per_document).all():
         return Estimate(float("nan"), None, ())
-    return quantile_over_documents(per_document, QUANTILE, bootstrap=bootstrap, seed=seed)
+    return quantile_over_documents(per_document, QUANTILE)

@@ -27,7 +27,7 @@ def _summarise_reconstruction(evidence: Evidence) -> Metric:
 
 
 def _summarise_sparsity(evidence: Evidence) -> Metric:
-    return sparsity.summarise(evidence.columns("sparsity"), l0_cap=evidence.protocol.l0_cap, **evidence.bootstrap)
+    return sparsity.summarise(evidence.columns("sparsity"), l0_cap=evidence.protocol.l0_cap)
 
 
 RECONSTRUCTION = Exhibit(_reconstruction, _summarise_reconstruction)

@@ -75,7 +75,7 @@ def test_an_l0_above_the_cap_voids(metric: str):
     else:
         latents = (torch.arange(100) < 7).float().expand(200, 100)
         columns = sparsity.document_columns(latents, torch.ones(100, dtype=torch.bool), documents_of(200, 20), 20)
-        found = sparsity.summarise({"main": [columns]}, l0_cap=6.4, **BOOT)
+        found = sparsity.summarise({"main": [columns]}, l0_cap=6.4)
     assert [(gate.passed, gate.failure) for gate in found.gates] == [(False, Reason.VOID)]
 
 
@@ -99,7 +99,7 @@ def test_seeds_measured_on_other_tokens_are_an_error():
 
 def zero_fraction(latents: Tensor, alive: Tensor, documents: int = 20, cap: float = 1e9) -> Metric:
     columns = sparsity.document_columns(latents, alive, documents_of(len(latents), documents), documents)
-    return sparsity.summarise({"main": [columns]}, l0_cap=cap, **BOOT)
+    return sparsity.summarise({"main": [columns]}, l0_cap=cap)
 
 
 def test_sparsity_is_the_fifth_percentile_of_the_documents():
