@@ -181,6 +181,7 @@ _ROWS = (
         gates=(
             "no shared initialisation, by fingerprint, numbering of the latents, or decoders at the start, else VOID",
             "data order and document shard of its own for every seed",
+            "members passed the tests for injected tokens and causal effect",
             "at least 10 primitives",
             "r above 0.7 for 90 % of the primitives, for a GO",
         ),

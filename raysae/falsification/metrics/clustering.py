@@ -10,7 +10,7 @@ from sklearn.cluster import HDBSCAN, KMeans
 from sklearn.metrics import adjusted_rand_score
 from threadpoolctl import threadpool_limits
 
-from raysae.falsification.intervals import Estimate, jackknife_over_seeds
+from raysae.falsification.intervals import jackknife_over_seeds
 from raysae.falsification.metrics.dictionaries import match_rows, unit
 from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.types.metric import Metric
@@ -25,11 +25,25 @@ Rows = Float[np.ndarray, "_ d"]
 
 
 class Groups(NamedTuple):
-    """Clusters of one dictionary; -1 where HDBSCAN calls a latent noise."""
+    """Clusters of one dictionary."""
 
     rows: Rows
-    by_centre: Int[np.ndarray, " m"]
+    by_centre: dict[int, Int[np.ndarray, " m"]]
+    """k-means, for each number of clusters."""
     by_density: Int[np.ndarray, " m"]
+    """HDBSCAN; -1 where it calls a latent noise."""
+
+
+class Agreement(NamedTuple):
+    """Adjusted Rand indices between the seeds of one arm, over latents matched one to one."""
+
+    by_centre: dict[int, Float[np.ndarray, "s s"]]
+    by_density: Float[np.ndarray, "s s"]
+    """Over pairs that are noise on neither side."""
+    clusters: tuple[int, ...]
+    """How many HDBSCAN found, per seed."""
+    noise: tuple[float, ...]
+    """Share of latents it calls noise, per seed."""
 
 
 def gap_statistic(rows: Float[np.ndarray, "m d"], seed: int) -> int:
@@ -52,68 +66,67 @@ def gap_statistic(rows: Float[np.ndarray, "m d"], seed: int) -> int:
     return tried[int(np.argmax(gap >= gap[best] - error[best]))]
 
 
-def group(rows: Float[np.ndarray, "m d"], clusters: int, seed: int) -> Groups:
+def group(rows: Float[np.ndarray, "m d"], seed: int) -> Groups:
     """Both clusterings of alive unit rows."""
-    few = len(rows) < max(clusters, SMALLEST)
-    by_centre = np.zeros(len(rows), np.int64) if few else _k_means(rows, clusters, seed)[0]
-    by_density = np.full(len(rows), -1) if few else _hdbscan(rows)
-    return Groups(rows, by_centre, by_density)
+    m = len(rows)
+    by_centre = {k: _k_means(rows, k, seed)[0] if k < m else np.zeros(m, np.int64) for k in CLUSTERS if k > 1}
+    return Groups(rows, by_centre, _hdbscan(rows) if m >= SMALLEST else np.full(m, -1))
 
 
-def agreement(a: Groups, b: Groups) -> tuple[float, float]:
-    """Adjusted Rand index of the k-means and of the HDBSCAN clusters over latents matched one to one; for HDBSCAN over
-    pairs that are noise on neither side, 0 where there are none."""
-    pairs = match_rows(a.rows, b.rows)
-    left, right = a.by_density[pairs.a], b.by_density[pairs.b]
-    kept = (left >= 0) & (right >= 0)
-    return (
-        _ari(a.by_centre[pairs.a], b.by_centre[pairs.b]),
-        _ari(left[kept], right[kept]),
+def compare(seeds: Sequence[Groups]) -> Agreement:
+    shape = (len(seeds), len(seeds))
+    by_centre, by_density = {k: np.zeros(shape) for k in CLUSTERS if k > 1}, np.zeros(shape)
+    for i, j in combinations(range(len(seeds)), 2):
+        a, b = seeds[i], seeds[j]
+        pairs = match_rows(a.rows, b.rows)
+        for k, found in by_centre.items():
+            found[i, j] = found[j, i] = _ari(a.by_centre[k][pairs.a], b.by_centre[k][pairs.b])
+        left, right = a.by_density[pairs.a], b.by_density[pairs.b]
+        kept = (left >= 0) & (right >= 0)
+        by_density[i, j] = by_density[j, i] = _ari(left[kept], right[kept])
+    return Agreement(
+        by_centre,
+        by_density,
+        tuple(int(one.by_density.max(initial=-1)) + 1 for one in seeds),
+        tuple(float((one.by_density < 0).mean()) for one in seeds),
     )
 
 
-def summarise(arms: Mapping[str, Sequence[Groups]], *, gap: Sequence[int]) -> Metric:
-    """An observation: ARI of the k-means clusters over seed pairs, beside the nulls clustered into as many. `gap` holds
-    what the gap statistic chose in each real seed."""
-    estimates = {arm: _over_pairs(seeds) for arm, seeds in arms.items()}
-    by_centre, by_density = estimates[MAIN]
+def summarise(arms: Mapping[str, Agreement], *, gap: Sequence[int]) -> Metric:
+    """An observation: ARI of the k-means clusters over seed pairs, beside the nulls cut into as many.
+
+    `gap` holds what the gap statistic chose in each real seed; the clusters are the median of it, and at least 2, since
+    a single cluster agrees with itself.
+    """
+    clusters = min((k for k in CLUSTERS if k > 1), key=lambda k: abs(k - float(np.median(gap))))
+    estimates = {arm: jackknife_over_seeds(found.by_centre[clusters]) for arm, found in arms.items()}
+    by_density = {arm: jackknife_over_seeds(found.by_density).value for arm, found in arms.items()}
+    main, seeds = estimates[MAIN], len(arms[MAIN].clusters)
     return Metric(
         name="clustering",
         unit="adjusted Rand index",
         direction=">=",
-        value=by_centre.value if np.isfinite(by_centre.value) else None,
-        interval=by_centre.interval,
-        n=len(arms[MAIN]),
+        value=main.value if np.isfinite(main.value) else None,
+        interval=main.interval,
+        n=seeds,
         unit_of_sampling="seed",
-        seeds=len(arms[MAIN]),
-        per_seed=by_centre.per_seed if by_centre.interval else (),
+        seeds=seeds,
+        per_seed=main.per_seed if main.interval else (),
         nulls={
-            arm: as_null(found, len(arms[arm]), f"{found.value:.3f}, HDBSCAN {dense.value:.3f}")
-            for arm, (found, dense) in estimates.items()
+            arm: as_null(found, seeds, f"{found.value:.3f}, HDBSCAN {by_density[arm]:.3f}")
+            for arm, found in estimates.items()
             if arm != MAIN
         },
         ceiling=1.0,
         also={
-            "clusters_by_gap": float(np.mean(gap)) if len(gap) else None,
-            "clusters_by_hdbscan": float(np.mean([one.by_density.max(initial=-1) + 1 for one in arms[MAIN]])),
-            "noise_share": float(np.mean([(one.by_density < 0).mean() for one in arms[MAIN]])),
-            "ari_hdbscan": by_density.value if np.isfinite(by_density.value) else None,
+            "clusters": float(clusters),
+            "clusters_by_gap": float(np.mean(gap)),
+            "clusters_by_hdbscan": float(np.mean(arms[MAIN].clusters)),
+            "noise_share": float(np.mean(arms[MAIN].noise)),
+            "ari_hdbscan": by_density[MAIN] if np.isfinite(by_density[MAIN]) else None,
         },
-        not_run=None if by_centre.interval else "Fewer than three seeds: pairs of two show no spread.",
+        not_run=None if main.interval else "Fewer than three seeds: pairs of two show no spread.",
     )
-
-
-def clusters_for(gap: Sequence[int]) -> int:
-    """How many clusters every arm is cut into: the median of the seeds' choices, at least 2, since one cluster agrees
-    with itself."""
-    return max(2, int(np.median(gap)))
-
-
-def _over_pairs(seeds: Sequence[Groups]) -> tuple[Estimate, Estimate]:
-    found = np.zeros((2, len(seeds), len(seeds)))
-    for i, j in combinations(range(len(seeds)), 2):
-        found[:, i, j] = found[:, j, i] = agreement(seeds[i], seeds[j])
-    return jackknife_over_seeds(found[0]), jackknife_over_seeds(found[1])
 
 
 def _ari(a: Int[np.ndarray, " k"], b: Int[np.ndarray, " k"]) -> float:

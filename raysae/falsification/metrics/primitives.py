@@ -36,6 +36,8 @@ class Primitives(NamedTuple):
     """Share of the select seeds' alive latents that are members."""
     of_energy: float
     """Share of their reconstruction energy."""
+    screened: bool
+    """Whether only latents that passed the tests before this one could be members."""
 
 
 def select(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Int[np.ndarray, "p s"]:
@@ -90,7 +92,7 @@ def find(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Primitive
     """Select on the first half of the seeds, confirm on the rest."""
     chosen, held_out = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
     if not chosen:
-        return Primitives(np.empty((0, 0), np.int64), np.empty((len(held_out), 0)), 0.0, 0.0)
+        return Primitives(np.empty((0, 0), np.int64), np.empty((len(held_out), 0)), 0.0, 0.0, False)
     members = select(chosen, passed)
     energy = [one.energy for one in chosen]
     own = [column[column >= 0] for column in members.T]
@@ -99,6 +101,7 @@ def find(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Primitive
         confirm(members, chosen, held_out),
         float(np.mean([len(mine) / max(len(one.rows), 1) for mine, one in zip(own, chosen, strict=True)])),
         float(np.mean([e[mine].sum() / max(e.sum(), 1e-300) for mine, e in zip(own, energy, strict=True)])),
+        passed is not None,
     )
 
 
@@ -122,6 +125,13 @@ def summarise(
     missed = estimate.interval is not None and estimate.interval[1] < STABILITY
     confirmed = float((main.r.mean(axis=0) > CONFIRMED).mean()) if count else 0.0
     own = (
+        Gate(
+            name="screened",
+            passed=main.screened,
+            detail="members "
+            + ("passed" if main.screened else "were not held to")
+            + " the tests for injected tokens and causal effect (SCIENCE 5.7, 7)",
+        ),
         Gate(
             name="primitives",
             passed=count >= FEWEST,

@@ -13,6 +13,7 @@ from raysae.types import Gate, Reason
 from .geometry import null_dictionary, random_code, trained
 
 M, D, TOKENS = 80, 32, 1500
+ALL = [np.ones(M, bool)] * 5
 
 
 def seeds_of(share: float = 1.0, count: int = 10, **more) -> list[Dictionary]:
@@ -175,7 +176,7 @@ def judged(main: Primitives, gates: tuple[Gate, ...] = (), **others: Primitives)
 
 
 def test_planted_primitives_are_found_and_the_null_pipeline_yields_none():
-    main, null = find(seeds_of(share=0.9)), find(nulls())
+    main, null = find(seeds_of(share=0.9), ALL), find(nulls())
     found = judged(main, frozen_decoder=null)
     assert found.value is not None and found.value == pytest.approx(main.r.mean())
     assert found.also["primitives"] == len(main.members) > 40
@@ -184,9 +185,9 @@ def test_planted_primitives_are_found_and_the_null_pipeline_yields_none():
     assert "reconstruction energy" in found.gates[-2].detail
 
 
-def made(values: float, count: int, spread: float = 0.0) -> Primitives:
-    r = np.full((5, count), values) + spread * np.linspace(-1, 1, count)
-    return Primitives(np.zeros((count, 5), dtype=np.int64), r, 0.1, 0.2)
+def made(values: float, count: int, screened: bool = True) -> Primitives:
+    r = np.full((5, count), values)
+    return Primitives(np.zeros((count, 5), dtype=np.int64), r, 0.1, 0.2, screened)
 
 
 def test_a_null_with_too_few_primitives_does_not_pass_however_stable():
@@ -206,5 +207,6 @@ def test_few_or_unconfirmed_primitives_fail_a_gate_and_a_clear_miss_needs_none()
     mixed.r[:, :11] = 0.6
     assert failed(mixed) == ["most confirmed"]
     assert failed(made(0.6, 100)) == []
-    none = judged(Primitives(np.empty((0, 5), np.int64), np.empty((5, 0)), 0.0, 0.0))
+    assert failed(made(0.95, 100, screened=False)) == ["screened"]
+    none = judged(Primitives(np.empty((0, 5), np.int64), np.empty((5, 0)), 0.0, 0.0, True))
     assert none.value is None and none.not_run == "No primitive was selected."
