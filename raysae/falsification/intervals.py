@@ -95,7 +95,7 @@ def jackknife_over_seeds(pairs: Float[np.ndarray, "s s"], alpha: float = 0.05) -
     off = np.where(np.eye(s, dtype=bool), 0.0, pairs)
     of_seed = off.sum(axis=1)
     if s < 2:
-        return Estimate(float("nan"), None, ())
+        return Estimate(float("nan"), None, (float("nan"),) * s)
     value = float(off.sum() / (s * (s - 1)))
     per_seed = tuple(map(float, of_seed / (s - 1)))
     if s < 3 or not np.isfinite(value):

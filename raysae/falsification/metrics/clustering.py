@@ -12,7 +12,8 @@ from threadpoolctl import threadpool_limits
 
 from raysae.falsification.intervals import jackknife_over_seeds
 from raysae.falsification.metrics.dictionaries import match_rows, unit
-from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.metrics.documents import MAIN
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Metric
 
 CLUSTERS = (1, 2, 4, 8, 16, 32)
@@ -101,31 +102,20 @@ def summarise(arms: Mapping[str, Agreement], *, gap: Sequence[int]) -> Metric:
     clusters = min((k for k in CLUSTERS if k > 1), key=lambda k: abs(k - float(np.median(gap))))
     estimates = {arm: jackknife_over_seeds(found.by_centre[clusters]) for arm, found in arms.items()}
     by_density = {arm: jackknife_over_seeds(found.by_density).value for arm, found in arms.items()}
-    main, seeds = estimates[MAIN], len(arms[MAIN].clusters)
-    return Metric(
-        name="clustering",
-        unit="adjusted Rand index",
-        direction=">=",
-        value=main.value if np.isfinite(main.value) else None,
-        interval=main.interval,
-        n=seeds,
-        unit_of_sampling="seed",
-        seeds=seeds,
-        per_seed=main.per_seed if main.interval else (),
-        nulls={
-            arm: as_null(found, seeds, f"{found.value:.3f}, HDBSCAN {by_density[arm]:.3f}")
-            for arm, found in estimates.items()
-            if arm != MAIN
-        },
+    return over_seeds(
+        "clustering",
+        "adjusted Rand index",
+        ">=",
+        estimates,
+        notes={arm: f"{found.value:.3f}, HDBSCAN {by_density[arm]:.3f}" for arm, found in estimates.items()},
         ceiling=1.0,
         also={
             "clusters": float(clusters),
             "clusters_by_gap": float(np.mean(gap)),
             "clusters_by_hdbscan": float(np.mean(arms[MAIN].clusters)),
             "noise_share": float(np.mean(arms[MAIN].noise)),
-            "ari_hdbscan": by_density[MAIN] if np.isfinite(by_density[MAIN]) else None,
+            "ari_hdbscan": finite(by_density[MAIN]),
         },
-        not_run=None if main.interval else "Fewer than three seeds: pairs of two show no spread.",
     )
 
 

@@ -10,8 +10,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from raysae.falsification.intervals import mean_over_seeds
 from raysae.falsification.metrics.codes import Code, size
-from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.metrics.documents import MAIN
 from raysae.falsification.metrics.matching import permuted_rows
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Metric, NullValue
 
 TOP = 10
@@ -102,10 +103,8 @@ def summarise(arms: Mapping[str, Sequence[Purity]], *, permuted: Sequence[Sequen
     """An observation: top-k coherence over seeds, beside the other arms and the draws of permuted labels."""
     estimates = {arm: mean_over_seeds(np.array([one.top for one in seeds])) for arm, seeds in arms.items()}
     main = arms[MAIN]
-    nulls = {
-        arm: as_null(estimate, len(arms[arm]), _note(arms[arm])) for arm, estimate in estimates.items() if arm != MAIN
-    }
     draws = [draw for of_seed in permuted for draw in of_seed]
+    nulls = {}
     if draws:
         top = [draw.top for draw in draws]
         bounds = float(np.quantile(top, 0.05)), float(np.quantile(top, 0.95))
@@ -113,27 +112,20 @@ def summarise(arms: Mapping[str, Sequence[Purity]], *, permuted: Sequence[Sequen
             mean=float(np.mean(top)), p95=bounds[1], interval=bounds, n=len(draws), note=_note(draws)
         )
     above = {
-        f"silhouette_{field}_above_{arm}": _finite(_mean(main, field) - _mean(others, field))
+        f"silhouette_{field}_above_{arm}": finite(_mean(main, field) - _mean(others, field))
         for field in ("decoder", "activation")
-        for arm, others in [*((arm, seeds) for arm, seeds in arms.items() if arm != MAIN), ("permuted_labels", draws)]
-        if others
+        for arm, others in (*arms.items(), ("permuted_labels", draws))
+        if others and arm != MAIN
     }
-    return Metric(
-        name="purity",
-        unit="agreement above base rate",
-        direction=">=",
-        value=_finite(estimates[MAIN].value),
-        interval=estimates[MAIN].interval,
-        n=len(main),
-        unit_of_sampling="seed",
-        seeds=len(main),
-        per_seed=estimates[MAIN].per_seed if estimates[MAIN].interval else (),
+    bins = {f"bin_{b + 1}_of_{BINS}": _mean_of([one.bins[b] for one in main]) for b in range(BINS)}
+    return over_seeds(
+        "purity",
+        "agreement above base rate",
+        ">=",
+        estimates,
+        notes={arm: _note(seeds) for arm, seeds in arms.items()},
         nulls=nulls,
-        also={
-            **{f"bin_{b + 1}_of_{BINS}": _finite(float(np.mean([one.bins[b] for one in main]))) for b in range(BINS)},
-            **above,
-        },
-        not_run=None if estimates[MAIN].interval else "One seed has no interval, or no latent fires in two documents.",
+        also={**{name: finite(value) for name, value in bins.items()}, **above},
     )
 
 
@@ -176,7 +168,3 @@ def _mean(found: Sequence[Purity], field: str) -> float:
 def _mean_of(values: Sequence[float] | np.ndarray) -> float:
     known = [value for value in values if np.isfinite(value)]
     return float(np.mean(known)) if known else float("nan")
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

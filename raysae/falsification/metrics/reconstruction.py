@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from raysae.falsification.intervals import mean_over_seeds
 from raysae.falsification.metrics.documents import (
     MAIN,
     Columns,
@@ -17,6 +18,7 @@ from raysae.falsification.metrics.documents import (
     stack,
     sum_by_document,
 )
+from raysae.falsification.metrics.observation import over_seeds
 from raysae.types.metric import Metric
 
 SENTENCE = "FVU is a fidelity gate, never evidence of interpretability."
@@ -49,6 +51,31 @@ def document_errors(
     return {name: sum_by_document(values, document, documents) for name, values in per_token.items()}
 
 
+def position_errors(
+    x: Float[Tensor, "n d"], x_hat: Float[Tensor, "n d"], mean: Float[Tensor, " d"], position: Int[Tensor, " n"]
+) -> dict[str, Float[np.ndarray, " bins"]]:
+    """sse and sst as in `document_errors`, summed over positions 0, 1 to 2, 3 to 6, 7 to 14 and so on: the first tokens
+    of a text are unlike the others."""
+    where = (position + 1).double().log2().floor().long()
+    bins = int(where.max()) + 1 if len(where) else 0
+    x, x_hat = x.float(), x_hat.float()
+    return {
+        "sse": sum_by_document((x - x_hat).square().sum(dim=1), where, bins),
+        "sst": sum_by_document((x - mean.float()).square().sum(dim=1), where, bins),
+    }
+
+
+def summarise_positions(arms: Mapping[str, Sequence[Columns]]) -> Metric:
+    """An observation: FVU where in the text it is largest, over seeds, and at every position."""
+    fvu = {
+        arm: np.stack([seed["sse"] / np.maximum(seed["sst"], np.finfo(float).tiny) for seed in seeds])
+        for arm, seeds in arms.items()
+    }
+    worst = {arm: mean_over_seeds(of_seed.max(axis=1)) for arm, of_seed in fvu.items()}
+    also = {f"from_position_{2**b - 1}": float(value) for b, value in enumerate(fvu[MAIN].mean(axis=0))}
+    return over_seeds("fvu_by_position", "fraction of variance", "<=", worst, also=also)
+
+
 def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap: int, seed: int) -> Metric:
     """FVU over documents and seeds; `arms` maps `main` and the nulls to the columns of each SAE seed."""
     main = stack(arms[MAIN])
@@ -75,6 +102,7 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap
         nulls=nulls,
         gates=(l0_gate(main, l0_cap),),
         also={
+            "explained_variance": 1 - estimate.value if estimate.interval else None,
             "fvu_zero": mean_per(main, "sse", "zero"),
             "cosine": mean_per(main, "cosine"),
             "shrinkage": mean_per(main, "shrinkage"),

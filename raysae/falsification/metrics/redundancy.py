@@ -11,6 +11,7 @@ from raysae.falsification.intervals import Estimate, mean_over_seeds
 from raysae.falsification.metrics.codes import LATENTS_AT_ONCE, Code, Sums, pearson, size, sums, together
 from raysae.falsification.metrics.dictionaries import largest_cosine, random_rows
 from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Gate, Metric, NullValue, Reason
 
 CORRELATION = 0.8
@@ -108,7 +109,7 @@ def summarise(arms: Mapping[str, Sequence[Pair]]) -> Metric:
         ceiling=ceiling.mean if ceiling else None,
         gates=(*_gates(main), _functional_gate(main, rho)),
         also={
-            "rho_functional": _finite(_rho(main, "functional").value),
+            "rho_functional": finite(_rho(main, "functional").value),
             **{
                 f"{name}_{which}": float(np.mean([getattr(getattr(pair, which), field) for pair in main]))
                 for which in Pair._fields
@@ -123,22 +124,12 @@ def level(arms: Mapping[str, Sequence[Redundancy]]) -> Metric:
     """An observation, not a criterion: R_geo of the SAEs as they are, beside the nulls; R_fun with it."""
     estimates = {arm: mean_over_seeds(np.array([one.geometric for one in seeds])) for arm, seeds in arms.items()}
     firing = {arm: float(np.mean([one.functional for one in seeds])) for arm, seeds in arms.items()}
-    main = estimates[MAIN]
-    return Metric(
-        name="redundancy_level",
-        unit="excess |cosine|",
-        direction="<=",
-        value=main.value,
-        interval=main.interval,
-        n=len(main.per_seed),
-        unit_of_sampling="seed",
-        seeds=len(main.per_seed),
-        per_seed=main.per_seed,
-        nulls={
-            arm: as_null(estimate, len(estimate.per_seed), f"R_geo {estimate.value:.4f}, R_fun {firing[arm]:.4f}")
-            for arm, estimate in estimates.items()
-            if arm != MAIN
-        },
+    return over_seeds(
+        "redundancy_level",
+        "excess |cosine|",
+        "<=",
+        estimates,
+        notes={arm: f"R_geo {found.value:.4f}, R_fun {firing[arm]:.4f}" for arm, found in estimates.items()},
         also={"r_fun": firing[MAIN], "alive": float(np.mean([one.alive for one in arms[MAIN]]))},
     )
 
@@ -198,7 +189,3 @@ def _functional_gate(pairs: Sequence[Pair], geometric_rho: Estimate) -> Gate:
 
 def _null(pairs: Sequence[Pair]) -> NullValue:
     return as_null(_rho(pairs, "geometric"), len(pairs))
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

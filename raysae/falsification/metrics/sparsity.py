@@ -7,16 +7,36 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from raysae.falsification.intervals import Estimate, quantile_over_documents
+from raysae.falsification.intervals import Estimate, mean_over_seeds, quantile_over_documents
 from raysae.falsification.metrics.documents import MAIN, Columns, as_null, l0_gate, mean_per, stack, sum_by_document
+from raysae.falsification.metrics.observation import over_seeds
 from raysae.types.metric import Metric
 
 QUANTILE = 0.05
+_EXPONENTS = np.arange(-6, 0.5, 0.5)
+_DENSITIES = np.array([0.0, *10.0**_EXPONENTS])
 
 
 def alive_latents(fit_latents: Float[Tensor, "n m"], rate: float) -> Bool[Tensor, " m"]:
     """Which latents fire on more than `rate` of the FIT tokens (SCIENCE 0.1)."""
     return (fit_latents > 0).double().mean(dim=0) > rate
+
+
+def density(latents: Float[Tensor, "n m"]) -> Float[np.ndarray, " bins"]:
+    """Share of the latents that never fire, then of those that fire on a share of tokens below 10^-6, up to 10^-5.5,
+    and so on by half decades up to 1."""
+    rate = (latents != 0).double().mean(dim=0).cpu().numpy()
+    counts = np.bincount(np.searchsorted(_DENSITIES, rate), minlength=len(_DENSITIES))
+    return counts / max(len(rate), 1)
+
+
+def summarise_density(arms: Mapping[str, Sequence[Float[np.ndarray, " bins"]]]) -> Metric:
+    """An observation: the share of latents that are silent on TEST, over seeds, and the histogram of log10 firing rates
+    of those that are not."""
+    silent = {arm: mean_over_seeds(np.array([seed[0] for seed in seeds])) for arm, seeds in arms.items()}
+    shares = np.mean(arms[MAIN], axis=0)[1:]
+    also = {f"log10_rate_up_to_{exponent:g}": float(share) for exponent, share in zip(_EXPONENTS, shares, strict=True)}
+    return over_seeds("firing_density", "share of latents", "<=", silent, also=also)
 
 
 def document_columns(

@@ -10,7 +10,8 @@ from jaxtyping import Float
 from raysae.falsification.intervals import Estimate, jackknife_over_seeds
 from raysae.falsification.metrics.codes import correlation_where_either_fires
 from raysae.falsification.metrics.dictionaries import Dictionary, match, match_rows, random_rows
-from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.metrics.documents import MAIN
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Gate, Metric, Reason
 
 SAME_DIRECTION = 0.7
@@ -132,38 +133,30 @@ def summarise(arms: Mapping[str, Pairwise], gates: tuple[Gate, ...] = ()) -> Met
     """PW-MCC over seed pairs, an observation (ALT-a of SCIENCE 6.3), beside the nulls and corrected for each of them:
     (theta - null) / (1 - null)."""
     main = {field: _over_pairs(arms[MAIN], field) for field in ("cosine", "same", "energy", "activation")}
-    whole = main["cosine"]
-    nulls = {}
+    notes: dict[str, str] = {}
     corrected: dict[str, float | None] = {}
     for arm, pairs in arms.items():
         if arm != MAIN:
             null = {field: _over_pairs(pairs, field).value for field in main}
-            note = ", ".join(f"{field} {value:.3f}" for field, value in null.items())
-            nulls[arm] = as_null(_over_pairs(pairs, "cosine"), pairs.seeds, note)
+            notes[arm] = ", ".join(f"{field} {value:.3f}" for field, value in null.items())
             corrected |= {
-                f"{field}_above_{arm}": _finite((main[field].value - null[field]) / max(1 - null[field], 1e-12))
+                f"{field}_above_{arm}": finite((main[field].value - null[field]) / max(1 - null[field], 1e-12))
                 for field in ("cosine", "activation")
             }
-    return Metric(
-        name="pw_mcc",
-        unit="cosine",
-        direction=">=",
-        value=_finite(whole.value),
-        interval=whole.interval,
-        n=arms[MAIN].seeds,
-        unit_of_sampling="seed",
-        seeds=arms[MAIN].seeds,
-        per_seed=whole.per_seed if whole.interval else (),
-        nulls=nulls,
+    return over_seeds(
+        "pw_mcc",
+        "cosine",
+        ">=",
+        {arm: _over_pairs(pairs, "cosine") for arm, pairs in arms.items()},
+        notes=notes,
         ceiling=1.0,
         gates=gates,
         also={
-            "share_above_0.7": _finite(main["same"].value),
-            "pw_mcc_energy": _finite(main["energy"].value),
-            "pw_mcc_activation": _finite(main["activation"].value),
+            "share_above_0.7": finite(main["same"].value),
+            "pw_mcc_energy": finite(main["energy"].value),
+            "pw_mcc_activation": finite(main["activation"].value),
             **corrected,
         },
-        not_run=None if whole.interval else "Fewer than three seeds: pairs of two show no spread.",
     )
 
 
@@ -179,7 +172,3 @@ def _weighted(side: Dictionary, matched: np.ndarray, score: np.ndarray) -> float
 def _random_pw_mcc(a: np.ndarray, b: np.ndarray) -> float:
     rng = np.random.default_rng(0)
     return pw_mcc(random_rows(len(a), a.shape[1], rng), random_rows(len(b), b.shape[1], rng))
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -67,6 +67,34 @@ def test_half_precision_gives_the_same_fvu():
     assert half.value == pytest.approx(whole.value, rel=2e-3)
 
 
+def test_fvu_is_seen_by_position_on_a_scale_of_doublings():
+    torch.manual_seed(2)
+    x = torch.randn(600, 4)
+    position = torch.arange(600) % 20
+    x_hat = x + torch.where(position == 0, 1.0, 0.1)[:, None] * torch.randn_like(x)
+    columns = reconstruction.position_errors(x, x_hat, x.mean(0), position)
+    for b, (first, last) in enumerate([(0, 0), (1, 2), (3, 6), (7, 14), (15, 19)]):
+        rows = (position >= first) & (position <= last)
+        assert columns["sse"][b] == pytest.approx(float((x - x_hat)[rows].square().sum()), rel=1e-5)
+        assert columns["sst"][b] == pytest.approx(float((x - x.mean(0))[rows].square().sum()), rel=1e-5)
+    found = reconstruction.summarise_positions({"main": [columns, columns], "random_model": [columns]})
+    assert found.value == found.also["from_position_0"] == pytest.approx(1, abs=0.3)
+    assert found.also["from_position_15"] == pytest.approx(0.01, abs=0.004)
+    assert found.nulls["random_model"].mean is None  # One seed has no interval.
+
+
+def test_the_histogram_of_firing_rates_holds_every_latent_once():
+    latents = torch.zeros(1000, 6)
+    for latent, times in enumerate([0, 1, 3, 31, 500, 1000]):
+        latents[:times, latent] = 1
+    found = sparsity.summarise_density({"main": [sparsity.density(latents)] * 2})
+    assert found.value == pytest.approx(1 / 6) and found.interval == pytest.approx((1 / 6, 1 / 6))
+    shares = {name: value for name, value in found.also.items() if value}
+    assert shares == pytest.approx(
+        {f"log10_rate_up_to_{e}": share for e, share in [("-3", 1 / 6), ("-2.5", 1 / 6), ("-1.5", 1 / 6), ("0", 2 / 6)]}
+    )
+
+
 @pytest.mark.parametrize("metric", ["reconstruction", "sparsity"])
 def test_an_l0_above_the_cap_voids(metric: str):
     x = torch.randn(200, 8)
