@@ -31,9 +31,12 @@ def run(
     config: Config,
     overrides: Overrides = None,
     gate: Annotated[bool, typer.Option(help="Exit 0 for GO, 3 for NO_GO, 4 for INCONCLUSIVE.")] = False,
+    override: Annotated[
+        str | None, typer.Option(help="Why a phase starts without a GO of the one before; it stands in every record.")
+    ] = None,
 ) -> None:
     """Everything, from text to report; a finished stage is not done again."""
-    _run_until(config, overrides, "report", gate)
+    _run_until(config, overrides, "report", gate, override)
 
 
 def _stage_command(stage: str, sentence: str) -> None:
@@ -58,7 +61,7 @@ for _stage, _sentence in {
     _stage_command(_stage, f"{_sentence} Missing predecessors run first.")
 
 
-def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool) -> None:
+def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool, override: str | None = None) -> None:
     from raysae.pipeline import exit_status
     from raysae.pipeline import run as run_pipeline
     from raysae.stages.progress import Reporter
@@ -66,7 +69,7 @@ def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool
     from raysae.types.loading import load
 
     experiment = load(config, overrides or ())
-    verdict = run_pipeline(experiment, Reporter(), stage)
+    verdict = run_pipeline(experiment, Reporter(), stage, override)
     if verdict is None:
         return
     folder = RunFolder(experiment)
@@ -115,19 +118,61 @@ def _print_table(table: Table) -> None:
 
 @app.command()
 def protocol(config: Config, overrides: Overrides = None) -> None:
-    """The criteria of an experiment and what they can detect, before anything is run."""
+    """The criteria of an experiment and the smallest effects they can show; exits 5 for a hopeless confirmatory one.
+
+    Of a run that is already sealed, the sealed protocol; else what is known before any text is read.
+    """
+    from raysae.falsification import choose_criteria, power, power_before, read, refuse_underpowered
     from raysae.pipeline import check
-    from raysae.stages.seal import preview
+    from raysae.store import RunFolder
     from raysae.types.loading import load
 
     experiment = load(config, overrides or ())
     check(experiment)
+    path = RunFolder(experiment).protocol
+    sealed = read(path) if path.is_file() else None
+    criteria = sealed.criteria if sealed else choose_criteria(experiment.protocol.criteria)
+    rows = power(sealed) if sealed else power_before(experiment.protocol, len(experiment.train.seed_numbers))
     table = Table(box=None, pad_edge=False)
-    for heading in ("criterion", "passes when", "minimum n", "voiding nulls", "power"):
+    for heading in (
+        "criterion",
+        "passes when",
+        "planned n",
+        "minimum n",
+        "shown at 80 % power",
+        "voiding nulls",
+        "power",
+    ):
         table.add_column(heading, overflow="fold")
-    for row in preview(experiment):
-        table.add_row(*row)
+    for criterion, row in zip(criteria, rows, strict=True):
+        table.add_row(
+            criterion.name,
+            f"{criterion.direction} {criterion.threshold:g} {criterion.unit}",
+            "counted in the text" if row.planned_n is None else str(row.planned_n),
+            f"{row.minimum_n} ({row.unit_of_sampling})",
+            "–" if row.mde is None else f"{row.mde:.4f}",
+            ", ".join(criterion.voiding_nulls) or "none",
+            "; ".join(row.obstacles) or "GO is reachable",
+        )
     _print_table(table)
+    mode = sealed.mode if sealed else experiment.protocol.mode
+    said = f"sealed as {sealed.sha256}" if sealed else "not sealed yet: raysae run seals it before anything is captured"
+    Console(soft_wrap=True).print(f"\n{mode}, {said}", highlight=False)
+    refuse_underpowered(mode, rows)
+
+
+@app.command()
+def amend(
+    config: Config,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the ledger for good.")],
+    overrides: Overrides = None,
+) -> None:
+    """Replace a sealed protocol, with a reason; after TEST was opened the result can only be exploratory."""
+    from raysae.pipeline import amend as amend_protocol
+    from raysae.types.loading import load
+
+    sha256 = amend_protocol(load(config, overrides or ()), reason)
+    Console(soft_wrap=True).print(f"the protocol is now {sha256}; type raysae run to go on", highlight=False)
 
 
 @app.command()

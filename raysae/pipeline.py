@@ -7,19 +7,20 @@ from time import monotonic
 from typing import Any
 
 from raysae.errors import BadInput
+from raysae.stages.claim import claim, identity, stored_override
 from raysae.store import Manifest, RunFolder, write_json
 from raysae.types import Experiment, Outcome, Verdict
-from raysae.types.experiment import fingerprint
 
 STAGES = ("ingest", "tokenize", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
 """DESIGN order: the protocol is sealed before the first activation exists."""
 
 
-def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict | None:
+def run(experiment: Experiment, reporter: Any, until: str = "report", override: str | None = None) -> Verdict | None:
     """Run every stage up to `until` that is not finished. Returns the verdict once there is one.
 
-    `reporter` is a `raysae.stages.progress.Reporter`. Raises BadInput before anything is written when the experiment
-    cannot run, Refused when a seal does not hold.
+    `reporter` is a `raysae.stages.progress.Reporter`; `override` the reason to start a phase whose gate is closed.
+    Raises BadInput before anything is written when the experiment cannot run, Refused when a seal does not hold or a
+    gate is closed.
     """
     folder = RunFolder(experiment)
     if until == "report" and is_finished(experiment, folder):
@@ -27,10 +28,14 @@ def run(experiment: Experiment, reporter: Any, until: str = "report") -> Verdict
             f"[bold]{experiment.name}[/bold] is finished: nothing to do. Remove {folder.root} to run it again."
         )
         return _read_verdict(folder)
+    from raysae.stages.registration import overrides
+
     check(experiment)
     check_inputs(experiment)
     fresh = not folder.root.exists()
-    _claim(experiment, folder)
+    override = override or stored_override(folder)
+    overrides(experiment, folder, override)
+    claim(experiment, folder, override)
     try:
         for stage in STAGES[: STAGES.index(until) + 1]:
             _one(stage, experiment, folder, reporter)
@@ -88,49 +93,12 @@ def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
     return json.loads(folder.experiment.read_text())["identity"] == identity(experiment)
 
 
-def identity(experiment: Experiment) -> dict[str, Any]:
-    """What the experiment is: its configuration, and the content of the files it reads."""
-    from raysae.models.load import model_inputs
-    from raysae.stages.ingest import inputs
+def amend(experiment: Experiment, reason: str) -> str:
+    """Replace the sealed protocol of a run folder; returns the new hash."""
+    from raysae.stages.claim import amend as amend_claim
 
-    return {
-        **experiment.identity(),
-        "inputs": {"corpus": inputs(experiment.corpus), "model": model_inputs(experiment.model)},
-    }
-
-
-def _claim(experiment: Experiment, folder: RunFolder) -> None:
-    """A run folder belongs to one experiment: another configuration never mixes with what is there."""
-    here = identity(experiment)
-    if folder.experiment.is_file():
-        there = json.loads(folder.experiment.read_text())["identity"]
-        if there != here:
-            changes = ", ".join(_differences(there, here)[:4])
-            raise BadInput(
-                f"{folder.root} holds another experiment ({changes})",
-                "allowed: one experiment per folder",
-                f"type name={experiment.name}-2 (or another out=), or remove the folder",
-            )
-        return
-    if folder.root.exists() and any(folder.root.iterdir()):
-        raise BadInput(
-            f"{folder.root} is not empty and not a run folder",
-            "allowed: a new or empty folder",
-            "type another out= or name=",
-        )
-    config = experiment.model_dump(mode="json")
-    mark = {"name": experiment.name, "fingerprint": fingerprint(here), "identity": here, "config": config}
-    write_json(folder.experiment, mark)
-
-
-def _differences(old: Any, new: Any, where: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [
-            d
-            for key in {**old, **new}
-            for d in _differences(old.get(key), new.get(key), f"{where}.{key}" if where else key)
-        ]
-    return [] if old == new else [f"{where}: {old} there, {new} now"]
+    check(experiment)
+    return amend_claim(experiment, RunFolder(experiment), reason)
 
 
 def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -> None:
@@ -190,9 +158,10 @@ def _tokenize(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.registration import overrides
     from raysae.stages.seal import seal
 
-    protocol = seal(experiment, folder)
+    protocol = seal(experiment, folder, overrides(experiment, folder, stored_override(folder)))
     progress.say(f"protocol {protocol.sha256[:16]} sealed: {len(protocol.criteria)} criteria, {protocol.mode}")
 
 

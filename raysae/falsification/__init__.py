@@ -3,7 +3,7 @@
 from raysae.falsification.criteria import CRITERIA, choose_criteria
 from raysae.falsification.criterion import Criterion, l0_cap
 from raysae.falsification.nulls import NULLS, Null, choose_nulls
-from raysae.falsification.power import PowerRow, power, refuse_underpowered
+from raysae.falsification.power import PowerRow, power, power_before, refuse_underpowered
 from raysae.falsification.protocol import Protocol, draft, read, seal, source_sha256
 from raysae.falsification.verdict import decide
 
@@ -20,6 +20,7 @@ __all__ = [
     "draft",
     "l0_cap",
     "power",
+    "power_before",
     "read",
     "refuse_underpowered",
     "seal",

@@ -59,7 +59,10 @@ class Criterion(BaseModel):
     minimum_n: int
     """Fewer units than this are never a GO."""
     largest_mde: float | None
-    """A confirmatory run must be able to show a true rate this high with 80 % power (SCIENCE 0.8); null for a mean."""
+    """A confirmatory run must be able to show a true value this close to the threshold with 80 % power (SCIENCE 0.8);
+    null where no value is registered."""
+    planning_sd: float | None = None
+    """Spread between seeds that the power of a mean is planned with; null for a proportion, whose power is exact."""
     voiding_nulls: tuple[str, ...]
     """If one of these attains GO itself, or was not run, the criterion cannot be GO."""
     informational_nulls: tuple[str, ...]

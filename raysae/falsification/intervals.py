@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import optimize, stats
 
 Interval = tuple[float, float]
 
@@ -67,6 +67,23 @@ def minimum_detectable(threshold: float, n: int, power: float = 0.8, alpha: floa
         return None
     # P(Binomial(n, q) <= f) = power has the closed form of a beta quantile.
     return 1 - float(stats.beta.ppf(1 - power, failures + 1, n - failures))
+
+
+def minimum_detectable_mean(
+    threshold: float, direction: str, sd: float, seeds: int, power: float = 0.8, alpha: float = 0.05
+) -> float | None:
+    """The true mean nearest to `threshold` that the t-interval over seeds with a spread of `sd` between them shows to
+    lie beyond it with probability `power` (non-central t); None for fewer than two seeds."""
+    if seeds < 2:
+        return None
+    critical = float(stats.t.ppf(1 - alpha, seeds - 1))
+
+    def miss(shift: float) -> float:
+        return float(stats.nct.sf(critical, seeds - 1, shift)) - power
+
+    root = optimize.brentq(miss, 0.0, 10.0 * critical + 10.0, full_output=False)
+    shift = float(np.asarray(root)) * sd / seeds**0.5
+    return threshold + shift if direction == ">=" else threshold - shift
 
 
 def t_interval(values: Float[np.ndarray, " s"], alpha: float = 0.05) -> Interval | None:

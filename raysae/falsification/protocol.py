@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from raysae.errors import Refused
 from raysae.falsification.criteria import choose_criteria
 from raysae.falsification.criterion import SWEEP_RULE, Criterion
-from raysae.falsification.intervals import minimum_detectable
+from raysae.falsification.intervals import minimum_detectable, minimum_detectable_mean
 from raysae.falsification.nulls import Null, choose_nulls
 from raysae.types.experiment import Experiment, canonical_json
 
@@ -77,8 +78,14 @@ class Protocol(BaseModel):
     source_sha256: str
     """Of every Python file that measures and decides."""
     versions: dict[str, str]
+    packages_sha256: str
+    """Of the names and versions of every installed package."""
     minimum_detectable: dict[str, float | None]
-    """Smallest true rate shown with 80 % power, per criterion that is a proportion of units."""
+    """True value nearest to the threshold that is shown with 80 % power, per criterion whose power can be planned."""
+    phase: int | None = None
+    """Place in the order of phases; its GO opens the gate of the next one."""
+    overrides: tuple[str, ...] = ()
+    """Why this phase, or one it stands on, was started without a GO of the phase before."""
 
     @property
     def sha256(self) -> str:
@@ -109,13 +116,13 @@ def draft(
     tokenizer_sha256: str,
     commit: str | None,
     exclusions: tuple[str, ...] = (),
+    overrides: tuple[str, ...] = (),
 ) -> Protocol:
     """A protocol from an experiment and the facts of its data. Raises BadInput for an unknown criterion or null."""
     config = experiment.protocol
     criteria = choose_criteria(config.criteria)
-    planned = {"alignment": len(factors), "causal_interchange": len(causal_units)}
     sweeps = experiment.sweep.trials > 0
-    return Protocol(
+    unpowered = Protocol(
         experiment=experiment.name,
         fingerprint=experiment.fingerprint(),
         mode=config.mode,
@@ -143,12 +150,27 @@ def draft(
         commit=commit,
         source_sha256=source_sha256(),
         versions={name: importlib.metadata.version(name) for name in _DEPENDENCIES},
-        minimum_detectable={
-            row.name: minimum_detectable(row.threshold, planned[row.name])
-            for row in criteria
-            if row.statistic == "proportion"
-        },
+        packages_sha256=_packages_sha256(),
+        minimum_detectable={},
+        phase=config.phase,
+        overrides=overrides,
     )
+    effects = {
+        row.name: detectable(row, unpowered.planned_n(row.name), len(unpowered.seeds), unpowered.alpha)
+        for row in criteria
+        if row.statistic == "proportion" or row.planning_sd is not None
+    }
+    return unpowered.model_copy(update={"minimum_detectable": effects})
+
+
+def detectable(criterion: Criterion, n: int, seeds: int, alpha: float) -> float | None:
+    """The true value nearest to the threshold that is shown with 80 % power; None if none is, or its spread is not
+    registered."""
+    if criterion.statistic == "proportion":
+        return minimum_detectable(criterion.threshold, n, alpha=alpha)
+    if criterion.planning_sd is None:
+        return None
+    return minimum_detectable_mean(criterion.threshold, criterion.direction, criterion.planning_sd, seeds, alpha=alpha)
 
 
 def source_sha256() -> str:
@@ -161,18 +183,21 @@ def source_sha256() -> str:
     return digest.hexdigest()
 
 
+@cache
+def _packages_sha256() -> str:
+    installed = {(found.name.lower(), found.version) for found in importlib.metadata.distributions()}
+    return hashlib.sha256("\n".join(f"{name}=={version}" for name, version in sorted(installed)).encode()).hexdigest()
+
+
 def seal(protocol: Protocol, path: Path) -> str:
     """Write the protocol once, return its hash. Sealing an equal protocol again changes nothing; Refused for
     another."""
     sha256 = protocol.sha256
-    text = json.dumps(
-        {"sha256": sha256, "protocol": _plain(protocol.model_dump(mode="json"))}, indent=1, ensure_ascii=False
-    )
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with temporary.open("wb") as file:
+            file.write(sealed_text(protocol))
             file.flush()
             os.fsync(file.fileno())
         os.link(temporary, path)  # Fails where a file already is: of two writers one wins.
@@ -186,6 +211,12 @@ def seal(protocol: Protocol, path: Path) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return sha256
+
+
+def sealed_text(protocol: Protocol) -> bytes:
+    """What a sealed file holds: the protocol and its hash."""
+    tree = {"sha256": protocol.sha256, "protocol": _plain(protocol.model_dump(mode="json"))}
+    return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def read(path: Path) -> Protocol:

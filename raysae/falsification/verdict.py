@@ -17,13 +17,15 @@ def decide(
     sealed_sha256: str,
     source_sha256: str,
     remarks: Sequence[str] = (),
+    breaches: Sequence[str] = (),
 ) -> Verdict:
     """Judge every registered criterion.
 
     `sealed_sha256` is the hash under which the protocol was sealed, `source_sha256` that of the code that measured
-    (`raysae.falsification.source_sha256()` now). Where either differs the verdict is exploratory and holds no GO.
+    (`raysae.falsification.source_sha256()` now). Where either differs, or there are `breaches` of the registration,
+    each a sentence, the verdict is exploratory and holds no GO.
     """
-    said = list(remarks)
+    said = [*remarks, *(f"EXPLORATORY: {breach}" for breach in breaches)]
     if protocol.sha256 != sealed_sha256:
         said.append(
             f"EXPLORATORY: the protocol hashes to {protocol.sha256[:16]}..., it was sealed as {sealed_sha256[:16]}..."
@@ -33,7 +35,7 @@ def decide(
             f"EXPLORATORY: the code that measures hashes to {source_sha256[:16]}..., the sealed protocol names "
             f"{protocol.source_sha256[:16]}..."
         )
-    intact = protocol.sha256 == sealed_sha256 and protocol.source_sha256 == source_sha256
+    intact = not breaches and protocol.sha256 == sealed_sha256 and protocol.source_sha256 == source_sha256
     criteria = {row.name: _judge(row, metrics.get(row.name), protocol, intact) for row in protocol.criteria}
     return Verdict(
         outcome=_overall([row.outcome for row in criteria.values()]),

@@ -7,6 +7,7 @@ from typing import Any
 from raysae.falsification.protocol import Protocol, read, source_sha256
 from raysae.falsification.verdict import decide as judge
 from raysae.stages.provenance import commit, device, versions
+from raysae.stages.registration import breaches, check_content
 from raysae.stages.seal import power_lines
 from raysae.store import Manifest, RunFolder, TokenStore, write_atomic, write_json
 from raysae.types import Experiment, Metric, RunRecord, Verdict
@@ -19,6 +20,7 @@ STREAMS = ("world", "interchange", "bootstrap", "nulls", "sweep/grid")
 def decide(experiment: Experiment, folder: RunFolder) -> Verdict:
     """Judge once and record it; the record is written after the ledger, so that a kill between the two is seen."""
     protocol = read(folder.protocol)
+    check_content(folder, protocol)
     metrics = json.loads((folder.metrics / "metrics.json").read_text())["criteria"]
     found = {name: Metric.model_validate(value) for name, value in metrics.items()}
     attempt = folder.ledger.attempts(protocol.sha256) + 1
@@ -28,6 +30,7 @@ def decide(experiment: Experiment, folder: RunFolder) -> Verdict:
         sealed_sha256=protocol.sha256,
         source_sha256=source_sha256(),
         remarks=_remarks(protocol, attempt),
+        breaches=breaches(experiment, folder, protocol),
     )
     write_atomic(folder.verdict, (verdict.model_dump_json(indent=1) + "\n").encode())
     record = _record(experiment, folder, protocol, verdict, attempt)
@@ -40,6 +43,7 @@ def _remarks(protocol: Protocol, attempt: int) -> list[str]:
     remarks = []
     if protocol.mode == "exploratory":
         remarks.append("Exploratory run: small, and registered as such. Its verdict opens no gate.")
+    remarks += [f"Started without the gate: {reason}" for reason in protocol.overrides]
     remarks += [f"Power: {line}" for line in power_lines(protocol)]
     if attempt > 1:
         remarks.append(f"This protocol was decided {attempt} times in this runs folder.")
@@ -74,5 +78,7 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
         outcome=str(verdict.outcome),
         criteria={key: str(row.outcome) for key, row in verdict.criteria.items()},
         attempt=attempt,
+        phase=protocol.phase,
+        overrides=protocol.overrides,
         notes=(f"{TokenStore(folder.tokens).tokens} tokens of text",),
     )

@@ -20,6 +20,7 @@ from raysae.stages.dictionaries import arms
 from raysae.stages.exhibits import EXHIBITS, Comparison, Evidence, Exhibit
 from raysae.stages.exhibits.interchange import revive_units
 from raysae.stages.progress import StageProgress
+from raysae.stages.registration import check_content, note, opened
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, RunFolder, describe_file, finished_blocks, write_block, write_json
 from raysae.types import Experiment, Metric
@@ -31,6 +32,8 @@ ALL_SEEDS = "all"
 def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress) -> dict[str, Metric]:
     """Write `metrics/` and return the metrics by criterion or observation."""
     protocol = read(folder.protocol)
+    check_content(folder, protocol)
+    note(folder.ledger, "open", protocol, opened(experiment, protocol))
     saes = [Manifest.read(path.parent).fingerprint for path in sorted(folder.sae.rglob("manifest.json"))]
     mark = fingerprint({"protocol": protocol.sha256, "saes": saes})
     judged = [row.name for row in protocol.criteria if row.name in EXHIBITS]

@@ -1,7 +1,6 @@
 """Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
 
 from raysae.errors import BadInput
-from raysae.falsification.criteria import CRITERIA
 from raysae.falsification.criterion import l0_cap
 from raysae.falsification.metrics.alignment import register_factors
 from raysae.falsification.power import power, refuse_underpowered
@@ -12,6 +11,7 @@ from raysae.models.load import describe, model_inputs
 from raysae.stages.ingest import WORLDS, read_records
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
 from raysae.stages.provenance import commit
+from raysae.stages.registration import note, splits
 from raysae.store import Manifest, RunFolder, TokenStore
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
@@ -23,32 +23,38 @@ MINIMUM_PAIRS = 20
 """A value with fewer informative pairs is not registered: its J would be too coarse to correct for a null."""
 
 
-def seal(experiment: Experiment, folder: RunFolder) -> Protocol:
-    """Write `protocol.json`. Refused when it exists with another content or a confirmatory protocol lacks power."""
+def seal(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...] = ()) -> Protocol:
+    """Write `protocol.json` and the ledger's line that witnesses it. Refused when it exists with another content or a
+    confirmatory protocol lacks power."""
+    protocol = registered(experiment, folder, overrides)
+    refuse_underpowered(protocol.mode, power(protocol))
+    note(folder.ledger, "seal", protocol, {"mode": protocol.mode})  # first: a seal without a witness counts for nothing
+    write_seal(protocol, folder.protocol)
+    return protocol
+
+
+def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...]) -> Protocol:
+    """The protocol of an experiment and the text it has tokenized."""
     tokens = TokenStore(folder.tokens)
     _enough_tokens(experiment, tokens)
     config = experiment.protocol
     fit, test = (read_labels(tokens, split, config.test_tokens) for split in (Split.FIT, Split.TEST))
     names = tuple(name for name in factor_names(fit) if name in set(factor_names(test)))
-    registered = register_factors(factor_matrix(fit, names), factor_matrix(test, names), names, MINIMUM_TEST_TOKENS)
-    protocol = draft(
+    audit = register_factors(factor_matrix(fit, names), factor_matrix(test, names), names, MINIMUM_TEST_TOKENS)
+    return draft(
         experiment,
         l0_cap=l0_cap(width(describe(experiment.model), experiment.hookpoint)),
-        splits={
-            str(split): fingerprint([block.facts["ids_sha256"] for block in tokens.blocks(split)]) for split in Split
-        },
+        splits=splits(tokens),
         test_documents=min(config.test_documents, sum(block.rows for block in tokens.blocks(Split.TEST))),
         activation_documents=sum(count for _, count, _ in first_documents(tokens, Split.TEST, config.test_tokens)),
-        factors=registered.kept,
-        dropped_factors=registered.dropped,
+        factors=audit.kept,
+        dropped_factors=audit.dropped,
         causal_units=causal_units(experiment, folder),
         model_sha256=fingerprint(model_inputs(experiment.model)),
         tokenizer_sha256=tokens.manifest.extra["tokenizer_sha256"],
         commit=commit(),
+        overrides=overrides,
     )
-    refuse_underpowered(protocol)
-    write_seal(protocol, folder.protocol)
-    return protocol
 
 
 def causal_units(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
@@ -88,19 +94,6 @@ def _enough_tokens(experiment: Experiment, tokens: TokenStore) -> None:
             f"train.batch_tokens={need} asks for more",
             "pass more records or a smaller train.batch_tokens",
         )
-
-
-def preview(experiment: Experiment) -> list[tuple[str, str, str, str, str]]:
-    """What `raysae protocol` prints before anything is read: the rows as registered, and what stands in the way."""
-    seeds = len(experiment.train.seed_numbers)
-    rows = []
-    for name in experiment.protocol.criteria:
-        row = CRITERIA[name]
-        problems = [f"{seeds} seeds, GO needs {row.min_seeds}"] if seeds < row.min_seeds else []
-        problems += [f"null {null} is missing" for null in row.voiding_nulls if null not in experiment.protocol.nulls]
-        rows.append((name, f"{row.direction} {row.threshold:g} {row.unit}", f"{row.minimum_n} ({row.unit_of_sampling})",
-                     ", ".join(row.voiding_nulls) or "none", "; ".join(problems) or "GO is reachable"))  # fmt: skip
-    return rows
 
 
 def power_lines(protocol: Protocol) -> list[str]:

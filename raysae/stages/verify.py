@@ -21,9 +21,13 @@ def verify(path: Path) -> list[str]:
         found += Manifest.read(manifest.parent).problems(manifest.parent)
     try:
         sealed = read_protocol(path / "protocol.json") if (path / "protocol.json").is_file() else None
-        records = Ledger(path.parent / "ledger.jsonl").records()
+        ledger = Ledger(path.parent / "ledger.jsonl")
+        records = ledger.records()
+        witnessed = {event.protocol_sha256 for kind in ("seal", "amend") for event in ledger.events(kind)}
     except Refused as error:
         return [*found, str(error)]
+    if sealed is not None and sealed.sha256 not in witnessed:
+        found.append(f"{path / 'protocol.json'}: no line of {ledger.path} witnesses this seal")
     if (path / "verdict.json").is_file():
         verdict = Verdict.model_validate_json((path / "verdict.json").read_bytes())
         if sealed is None or verdict.protocol_sha256 != sealed.sha256:

@@ -3,7 +3,7 @@
 from raysae.types.experiment import Experiment
 from raysae.types.hookpoint import SITES, HookPoint
 from raysae.types.metric import CriterionVerdict, Gate, Metric, NullValue, Outcome, Reason, Verdict
-from raysae.types.record import CorpusRecord, LabelSpan, RunRecord, Split
+from raysae.types.record import CorpusRecord, LabelSpan, LedgerEvent, RunRecord, Split
 
 __all__ = [
     "SITES",
@@ -13,6 +13,7 @@ __all__ = [
     "Gate",
     "HookPoint",
     "LabelSpan",
+    "LedgerEvent",
     "Metric",
     "NullValue",
     "Outcome",

@@ -1,7 +1,7 @@
 """One reasoning problem with its chain of thought, and what the ledger keeps of a run."""
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,11 +50,28 @@ class CorpusRecord(BaseModel):
     extras: dict[str, Any] = {}
 
 
+class LedgerEvent(BaseModel):
+    """One line of the ledger beside the decisions: what the registration of a run rests on, when it happened."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["seal", "open", "amend"]
+    """A protocol was sealed; TEST was opened under it; it was replaced by another."""
+    at: str
+    """UTC, ISO 8601."""
+    experiment: str
+    protocol_sha256: str
+    """The protocol in force from here on."""
+    facts: dict[str, str] = {}
+    """seal: `mode`; open: `test`, what was opened; amend: `old` and `reason`."""
+
+
 class RunRecord(BaseModel):
     """One line of the ledger: what was run, with what, for how long, and what was decided."""
 
     model_config = ConfigDict(frozen=True)
 
+    kind: Literal["decision"] = "decision"
     experiment: str
     started_at: str
     """UTC, ISO 8601."""
@@ -78,4 +95,8 @@ class RunRecord(BaseModel):
     criteria: dict[str, str]
     attempt: int
     """How many times this sealed protocol has been decided in this runs folder, this one included."""
+    phase: int | None = None
+    """Of the phases 1 to 4; a confirmatory GO opens the gate of the next."""
+    overrides: tuple[str, ...] = ()
+    """Why this phase, or one it stands on, was started without the GO before it."""
     notes: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from raysae.falsification.intervals import (
     jackknife_over_seeds,
     mean_over_seeds,
     minimum_detectable,
+    minimum_detectable_mean,
     permutation_p,
     pooled_p,
     proportion_power,
@@ -25,6 +26,17 @@ from raysae.falsification.intervals import (
     t_interval,
     worst_of,
 )
+
+
+def test_a_mean_at_the_detectable_distance_is_shown_four_times_out_of_five():
+    rng = np.random.default_rng(0)
+    for direction, sign in ((">=", 1), ("<=", -1)):
+        true = minimum_detectable_mean(0.9, direction, 0.02, 5)
+        assert true is not None and sign * (true - 0.9) > 0
+        shown = [t_interval(rng.normal(true, 0.02, 5)) for _ in range(2000)]
+        share = np.mean([(low if sign > 0 else -high) >= sign * 0.9 for low, high in shown])
+        assert share == pytest.approx(0.8, abs=0.03)
+    assert minimum_detectable_mean(0.9, ">=", 0.02, 1) is None
 
 
 def test_the_exact_sample_sizes_of_the_specification_come_out():

@@ -1,0 +1,104 @@
+"""What a verdict's registration rests on, beside the seal itself: who sealed, who opened TEST before, what was amended.
+
+The ledger is the witness: a protocol file can be rewritten together with its hash, a line of the chain cannot.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+from raysae.errors import Refused
+from raysae.falsification.protocol import Protocol
+from raysae.store import Ledger, Manifest, RunFolder, TokenStore
+from raysae.types import Experiment, LedgerEvent, Outcome, Split
+from raysae.types.experiment import fingerprint
+
+
+def splits(tokens: TokenStore) -> dict[str, str]:
+    """SHA-256 of the token ids of each split: what `Protocol.splits` holds."""
+    return {str(split): fingerprint([block.facts["ids_sha256"] for block in tokens.blocks(split)]) for split in Split}
+
+
+def note(
+    ledger: Ledger,
+    kind: Literal["seal", "open", "amend"],
+    protocol: Protocol,
+    facts: Mapping[str, str],
+) -> None:
+    """Append an event, once per protocol: a run that was killed and goes on does not seal or open again."""
+    known = ((event.experiment, event.protocol_sha256) for event in ledger.events(kind))
+    if (protocol.experiment, protocol.sha256) not in known:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        ledger.append(
+            LedgerEvent(
+                kind=kind,
+                at=now,
+                experiment=protocol.experiment,
+                protocol_sha256=protocol.sha256,
+                facts=dict(facts),
+            )
+        )
+
+
+def opened(experiment: Experiment, protocol: Protocol) -> dict[str, str]:
+    """What opening TEST shows: these documents through this model at this place. Another model or place is new."""
+    shown = {"split": protocol.splits[str(Split.TEST)], "model": protocol.model_sha256}
+    return {"test": fingerprint({**shown, "hookpoint": str(experiment.hookpoint)})}
+
+
+def breaches(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> list[str]:
+    """Sentences, each of which makes a verdict exploratory (SCIENCE 0.7)."""
+    sealed = {(event.experiment, event.protocol_sha256) for event in folder.ledger.events("seal")}
+    sealed |= {(event.experiment, event.protocol_sha256) for event in folder.ledger.events("amend")}
+    found = []
+    if (protocol.experiment, protocol.sha256) not in sealed:
+        found.append("the ledger does not know this seal: protocol.json was not written by the stage that seals")
+    mine = opened(experiment, protocol)
+    for event in folder.ledger.events("open"):
+        if event.protocol_sha256 == protocol.sha256:
+            break
+        if event.facts == mine:
+            found.append(
+                f"TEST was opened before under another protocol ({event.protocol_sha256[:16]}..., experiment "
+                f"{event.experiment}); take other documents, or another runs folder for an unrelated question"
+            )
+            break
+    return found
+
+
+def check_content(folder: RunFolder, protocol: Protocol) -> None:
+    """Refused where the text is not what was registered, or a finished metric was changed by hand."""
+    for split, sha256 in splits(TokenStore(folder.tokens)).items():
+        if protocol.splits.get(split) != sha256:
+            raise Refused(
+                f"{folder.tokens}: {split} hashes to {sha256[:16]}..., the sealed protocol names "
+                f"{protocol.splits.get(split, 'nothing')[:16]}...; restore the tokens, or run under another name"
+            )
+    if Manifest.exists(folder.metrics):
+        for problem in Manifest.read(folder.metrics).problems(folder.metrics):
+            raise Refused(f"{problem}; restore the file, or remove {folder.metrics} and evaluate again")
+
+
+def overrides(experiment: Experiment, folder: RunFolder, reason: str | None) -> tuple[str, ...]:
+    """The gate between phases: the reasons that go into the protocol, or Refused where the phase before has no GO.
+
+    A reason given for an earlier phase stands in every later one.
+    """
+    phase = experiment.protocol.phase
+    if phase is None:
+        return ()
+    records = folder.ledger.records()
+    before = [record for record in records if record.phase == phase - 1]
+    earlier = [
+        said for record in records if record.phase is not None and record.phase < phase for said in record.overrides
+    ]
+    inherited = tuple(dict.fromkeys(earlier))
+    if phase == 1 or any(record.outcome == Outcome.GO and record.mode == "confirmatory" for record in before):
+        return inherited
+    if reason:
+        return (*inherited, f"phase {phase}: {reason}")
+    outcomes = ", ".join(dict.fromkeys(f"{record.outcome} ({record.mode})" for record in before)) or "not decided"
+    raise Refused(
+        f"phase {phase} asks for a confirmatory GO of phase {phase - 1} in {folder.ledger.path}, found: {outcomes}; "
+        f'run phase {phase - 1} first, or type --override "reason"'
+    )
