@@ -6,8 +6,11 @@ To add one: write its file, then its line in `ARCHITECTURES`.
 import torch
 
 from raysae.errors import BadInput
-from raysae.saes.base import SAEOutput, Selection, SparseAutoencoder
+from raysae.saes.base import SAEOutput, SparseAutoencoder
 from raysae.saes.batch_topk import BatchTopK
+from raysae.saes.gated import Gated
+from raysae.saes.jumprelu import JumpReLU
+from raysae.saes.matryoshka import MatryoshkaBatchTopK
 from raysae.saes.null_dictionaries import (
     coordinates,
     cut_back,
@@ -17,8 +20,16 @@ from raysae.saes.null_dictionaries import (
     tied_dictionary,
 )
 from raysae.saes.relu import ReLU
+from raysae.saes.topk import TopK
 
-ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {"relu": ReLU, "batch_topk": BatchTopK}
+ARCHITECTURES: dict[str, type[SparseAutoencoder]] = {
+    "relu": ReLU,
+    "topk": TopK,
+    "batch_topk": BatchTopK,
+    "jumprelu": JumpReLU,
+    "gated": Gated,
+    "matryoshka_batch_topk": MatryoshkaBatchTopK,
+}
 
 
 def check(architecture: str, d_in: int, d_sae: int, k: int) -> None:
@@ -50,10 +61,13 @@ def build(architecture: str, d_in: int, d_sae: int, k: int, seed: int) -> Sparse
 __all__ = [
     "ARCHITECTURES",
     "BatchTopK",
+    "Gated",
+    "JumpReLU",
+    "MatryoshkaBatchTopK",
     "ReLU",
     "SAEOutput",
-    "Selection",
     "SparseAutoencoder",
+    "TopK",
     "build",
     "check",
     "coordinates",

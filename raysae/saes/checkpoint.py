@@ -1,7 +1,8 @@
 """A finished SAE on disk: `cfg.json` + `sae_weights.safetensors`, which SAELens's `SAE.load_from_disk` opens as is.
 
-SAELens knows the inference of each architecture, not ours by name: ReLU is its `standard`, and BatchTopK its `jumprelu`
-with one threshold for all latents. Our own name, `k`, the provenance and the weights' SHA-256 stand in the metadata.
+SAELens knows the inference of each architecture, not ours by name: ReLU is its `standard`, and BatchTopK, Matryoshka or
+not, its `jumprelu` with one threshold for all latents. The bias of a gated SAE's gate is its `b_gate`. Our own name,
+`k`, the provenance and the weights' SHA-256 stand in the metadata.
 """
 
 from hashlib import sha256
@@ -19,7 +20,16 @@ from raysae.saes.files import Refuse, check_tensor, read_json, read_tensors
 from raysae.store import write_atomic, write_json
 
 CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
-SAELENS_ARCHITECTURE = {"relu": "standard", "batch_topk": "jumprelu"}
+SAELENS_ARCHITECTURE = {
+    "relu": "standard",
+    "topk": "topk",
+    "batch_topk": "jumprelu",
+    "jumprelu": "jumprelu",
+    "gated": "gated",
+    "matryoshka_batch_topk": "jumprelu",
+}
+SAELENS_TENSOR = {"gated": {"b_enc": "b_gate"}}
+"""By architecture, what SAELens calls a tensor of ours."""
 SAELENS_VERSION = "6.0.0"
 """The release whose configuration layout this is."""
 
@@ -45,6 +55,7 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
+        **({"k": sae.k, "rescale_acts_by_decoder_norm": False} if sae.architecture == "topk" else {}),
         "metadata": {
             "sae_lens_version": SAELENS_VERSION,
             "hook_name": provenance.get("hook_name"),
@@ -90,12 +101,15 @@ def fill(sae: SparseAutoencoder, tensors: dict[str, Tensor], path: Path, refuse:
         if (threshold != threshold[0]).any():
             raise refuse(path, "has a threshold per latent, where BatchTopK has one")
         sae.threshold.copy_(threshold[0])
-    sae.load_state_dict(tensors, strict=False)
+    theirs = SAELENS_TENSOR.get(sae.architecture, {})
+    for name, parameter in sae.named_parameters():
+        parameter.data.copy_(tensors[theirs.get(name, name)])
 
 
 def named_tensors(sae: SparseAutoencoder) -> dict[str, Tensor]:
     """By SAELens's names and shapes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sae.named_parameters()}
+    theirs = SAELENS_TENSOR.get(sae.architecture, {})
+    tensors = {theirs.get(n, n): tensor.detach().cpu().contiguous() for n, tensor in sae.named_parameters()}
     if isinstance(sae, BatchTopK):
         tensors["threshold"] = sae.threshold.detach().cpu().expand(sae.d_sae).contiguous()
     return tensors

@@ -57,7 +57,8 @@ def tied_dictionary(
 def cut_back(sae: SparseAutoencoder, l0: float, x: Float[Tensor, "n d_in"]) -> SparseAutoencoder:
     """The same weights behind the one threshold at which `x` has `l0` latents per token; `l0` below what it has."""
     less = BatchTopK(sae.d_in, sae.d_sae, k=max(1, round(l0))).requires_grad_(False)
-    less.load_state_dict(sae.state_dict(), strict=False)
+    for name, tensor in zip(("W_enc", "b_enc", "W_dec", "b_dec"), (*sae.strength(), sae.W_dec, sae.b_dec), strict=True):
+        getattr(less, name).copy_(tensor)
     less.threshold.fill_(_threshold(less, x, round(l0 * len(x))))
     return less
 

@@ -3,17 +3,17 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from raysae.saes.base import Selection, SparseAutoencoder
+from raysae.saes.base import SparseAutoencoder
+from raysae.saes.selection import Above
 
 
 class ReLU(SparseAutoencoder):
     """h = relu((x - b_dec) @ W_enc + b_enc)."""
 
     architecture = "relu"
-    needs_k = False
 
     def activate(self, pre: Float[Tensor, "n d_sae"]) -> Float[Tensor, "n d_sae"]:
         return pre.relu()
 
-    def select(self, pre: Float[Tensor, "n d_sae"], k: float) -> Selection:
-        return Selection(pre.relu(), pre.new_zeros(()))
+    def rule(self, k: float, tokens: int) -> Above:
+        return Above(0.0)

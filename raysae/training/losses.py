@@ -1,59 +1,77 @@
 """The loss terms beside reconstruction, each with its gradient written down (no autograd in the step).
 
 The whole loss of a step, in units where the mean squared norm of x is d_in (SCIENCE S4):
-    mean over tokens and dimensions of (x_hat - x)^2  +  l1 * mean over tokens of sum_i h_i
+    mean over tokens and dimensions of (x_hat - x)^2, summed over nested dictionaries
+    + l1 * mean over tokens of sum_i h_i  +  l0 * mean number of active latents  +  the gate's own loss
     + decorrelation * excess cosine of the decoder  +  aux * AuxK
 """
 
 import math
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+from raysae.saes import SparseAutoencoder
+from raysae.saes.selection import kth_largest
+from raysae.training.kernels import Products
 
 DecorrelationForm = Literal["repaired", "literal"]
 DECORRELATION_ROWS = 512
 
 
 class AuxK(NamedTuple):
-    """Squared error of AuxK summed over the shard, and its gradients."""
+    """AuxK of a shard, and its gradients by dead latent."""
 
-    squared_error: Float[Tensor, ""]
-    latents: Float[Tensor, "n dead"]
-    """With respect to the dead latents' pre-activations."""
-    rows: Float[Tensor, "dead d_in"]
-    """With respect to the dead latents' decoder rows."""
+    loss: Float[Tensor, ""]
+    W_dec: Float[Tensor, "dead d_in"]
+    W_enc_rows: Float[Tensor, "dead d_in"]
+    b_enc: Float[Tensor, " dead"]
 
 
 def aux_k(
-    pre: Float[Tensor, "n d_sae"],
+    sae: SparseAutoencoder,
+    centred: Float[Tensor, "n d_in"],
     error: Float[Tensor, "n d_in"],
-    W_dec: Float[Tensor, "d_sae d_in"],
     dead: Int64[Tensor, " dead"],
     scale: float,
 ) -> AuxK:
     """Reconstruct what the live latents missed from each token's d_in / 2 largest dead ones (arXiv 2406.04093, A.2).
 
-    `error` is x_hat - x, taken as given; the loss is `scale / 2` times the squared error. A dead latent whose
-    pre-activation is negative gets no gradient, as in the paper.
+    `centred` is x - b_dec, `error` x_hat - x, taken as given; the loss is `scale / 2` times the squared error. A dead
+    latent whose pre-activation is negative gets no gradient, as in the paper.
     """
-    latents, rows = pre[:, dead].relu_(), W_dec[dead]
-    budget = max(1, W_dec.shape[1] // 2)
+    readers, rows = sae.W_enc.T[dead], sae.W_dec[dead]
+    latents = torch.addmm(sae.b_enc[dead], centred, readers.T).relu_()
+    budget = max(1, sae.d_in // 2)
     if len(dead) > budget:
-        latents *= latents >= _kth_largest(latents, budget)
+        latents *= latents >= kth_largest(latents, budget)
     missed = torch.addmm(error, latents, rows)
     slope = missed * scale
-    return AuxK(missed.square().sum(), (slope @ rows.T) * (latents > 0), latents.T @ slope)
+    grad_pre = (slope @ rows.T) * (latents > 0)
+    return AuxK(missed.square().sum() * (scale / 2), latents.T @ slope, grad_pre.T @ centred, grad_pre.sum(dim=0))
 
 
-def _kth_largest(values: Float[Tensor, "n m"], k: int) -> Float[Tensor, "n 1"]:
-    """Per row; on the CPU numpy's partial sort, which `torch.topk` is several times slower than."""
-    if values.device.type == "cpu":
-        place = values.shape[1] - k
-        return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place : place + 1])
-    return values.topk(k, dim=1, sorted=False).values.amin(dim=1, keepdim=True)
+class GatePath(NamedTuple):
+    """What trains the gate of a gated SAE."""
+
+    values: Float[Tensor, "..."]
+    """relu of the gate's pre-activations, which the L1 penalty is on."""
+    loss: Float[Tensor, ""]
+    """The auxiliary reconstruction's."""
+    grad_pre: Float[Tensor, "..."]
+    """Of both, with respect to the gate's pre-activations; none reaches the decoder (arXiv 2404.16014, equation 8)."""
+
+
+def gate_path(
+    sae: SparseAutoencoder, active: Products, x: Float[Tensor, "n d_in"], l1: float, scale: float
+) -> GatePath:
+    """Reconstruct x from the gate alone, the decoder as given; the loss is `scale / 2` times the squared error."""
+    values = active.keep(active.pre.relu())
+    error = active.decode(values, sae.W_dec).add_(sae.b_dec).sub_(x)
+    slope = active.sample(error * scale, sae.W_dec).add_(l1)
+    return GatePath(values, error.square().sum() * (scale / 2), slope.mul_(values > 0))
 
 
 def decorrelation(

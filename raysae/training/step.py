@@ -9,29 +9,34 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from raysae.saes import SparseAutoencoder
-from raysae.training.losses import aux_k
+from raysae.training.kernels import Precision, encode, products
+from raysae.training.losses import aux_k, gate_path
 from raysae.training.optim import CLIP_NORM
 from raysae.types.experiment import LossConfig
 
-STATISTICS = ("reconstruction", "l1", "aux", "squared_error", "variance", "active", "cut")
-PARAMETERS = ("W_enc", "W_dec", "b_enc", "b_dec")
+TERMS = ("reconstruction", "l1", "l0", "gate", "aux")
+"""What a shard's part of the loss is the sum of."""
+STATISTICS = (*TERMS, "squared_error", "variance", "active", "cut")
 
 
 class StepSums:
-    """`flat` float32 [n]; the attributes are views of it, gradients first."""
+    """`flat` float32 [n]; the rest are views of it, the gradients of the SAE's parameters first."""
 
-    def __init__(self, d_in: int, d_sae: int, device: torch.device) -> None:
-        shapes = {"W_enc": (d_in, d_sae), "W_dec": (d_sae, d_in), "b_enc": (d_sae,), "b_dec": (d_in,)}
-        shapes |= {"fired": (d_sae,), "statistics": (len(STATISTICS),)}
+    def __init__(self, sae: SparseAutoencoder) -> None:
+        # W_enc is stored by latent (see SparseAutoencoder), and so is its gradient
+        shapes = {name: (p.T if name == "W_enc" else p).shape for name, p in sae.named_parameters()}
+        shapes |= {"fired": torch.Size([sae.d_sae]), "statistics": torch.Size([len(STATISTICS)])}
         # each view starts on a 64-byte boundary: products written to it then have the bits of a tensor of its own
-        sizes = [-(-torch.Size(shape).numel() // 16) * 16 for shape in shapes.values()]
-        self.flat = torch.zeros(sum(sizes), device=device)
-        views = [
-            part[: torch.Size(shape).numel()].view(shape)
-            for part, shape in zip(self.flat.split(sizes), shapes.values(), strict=True)
-        ]
-        self.W_enc, self.W_dec, self.b_enc, self.b_dec, self.fired, self.statistics = views
-        self.gradients = self.flat[: sum(sizes[: len(PARAMETERS)])]
+        sizes = [-(-shape.numel() // 16) * 16 for shape in shapes.values()]
+        self.flat = torch.zeros(sum(sizes), device=sae.W_enc.device)
+        parts = zip(self.flat.split(sizes), shapes.items(), strict=True)
+        views = {name: part[: shape.numel()].view(shape) for part, (name, shape) in parts}
+        self.fired, self.statistics = views.pop("fired"), views.pop("statistics")
+        self.W_enc_rows, self.W_dec, self.b_enc, self.b_dec = (views[n] for n in ("W_enc", "W_dec", "b_enc", "b_dec"))
+        self.W_enc = self.W_enc_rows.T
+        self.of = views | {"W_enc": self.W_enc}
+        """Gradient by parameter."""
+        self.gradients = self.flat[: sum(sizes[: len(views)])]
 
 
 def differentiate(
@@ -42,43 +47,70 @@ def differentiate(
     dead: Int64[Tensor, " dead"],
     shards_total: int,
     sums: StepSums,
+    precision: Precision = "float32",
 ) -> None:
     """Write into `sums` this shard's part of the loss, its gradients, and the statistics (SCIENCE S4, losses.py)."""
     tokens = len(x) * shards_total
     scale = 2 / (tokens * sae.d_in)
     centred = x - sae.b_dec
-    pre = torch.addmm(sae.b_enc, centred, sae.W_enc)
-    latents, cut = sae.select(pre, k)
-    active = latents > 0
-    error = torch.addmm(sae.b_dec, latents, sae.W_dec).sub_(x)
+    active = products(encode(sae, centred, sae.rule(k, len(x)), precision), sae, len(x), precision)
+    latents = active.keep(sae.respond(active.pre, active.which))
+    errors = nested(active.decode(latents, sae.W_dec)).add_(sae.b_dec).sub_(x)
+    # a latent answers for the first dictionary it is in and for all wider ones
+    slopes = (nested(errors.flip(0)).flip(0) if len(errors) > 1 else errors) * scale
+    terms = dict.fromkeys(TERMS, x.new_zeros(()))
+    squared_errors = errors.square().sum(dim=(1, 2))
+    terms["reconstruction"] = squared_errors.sum() * (scale / 2)
 
-    grad_error = error * scale
-    grad_pre = (grad_error @ sae.W_dec.T).add_(loss.l1 / tokens).mul_(active)
-    torch.mm(latents.T, grad_error, out=sums.W_dec)
-    aux_error = error.new_zeros(())
+    grad_latents = active.sample(slopes, sae.W_dec)
+    penalised = latents
+    if not sae.penalises_gate:
+        grad_latents.add_(loss.l1 / tokens)
+    pull = sae.pull(active.pre, active.which, grad_latents, loss.l0 / tokens)
+    grad_pre = active.keep(pull.pre)
+    if sae.penalises_gate:
+        gate = gate_path(sae, active, x, loss.l1 / tokens, scale)
+        grad_pre.add_(gate.grad_pre)
+        penalised, terms["gate"] = gate.values, gate.loss
+
+    sums.W_dec.copy_(active.gather(latents, slopes))
+    sums.W_enc_rows.copy_(active.gather(grad_pre, centred[None]))
+    sums.b_enc.copy_(active.total(grad_pre))
     if loss.aux and len(dead):
-        aux = aux_k(pre, error, sae.W_dec, dead, loss.aux * scale)
-        grad_pre.index_add_(1, dead, aux.latents)
-        sums.W_dec.index_add_(0, dead, aux.rows)
-        aux_error = aux.squared_error
-    torch.mm(centred.T, grad_pre, out=sums.W_enc)
-    torch.sum(grad_pre, dim=0, out=sums.b_enc)
-    torch.sub(grad_error.sum(dim=0), sae.W_enc @ sums.b_enc, out=sums.b_dec)  # b_dec is also subtracted from the input
+        aux = aux_k(sae, centred, errors[-1], dead, loss.aux * scale)
+        sums.W_dec.index_add_(0, dead, aux.W_dec)
+        sums.W_enc_rows.index_add_(0, dead, aux.W_enc_rows)
+        sums.b_enc.index_add_(0, dead, aux.b_enc)
+        terms["aux"] = aux.loss
+    # b_dec is added in every dictionary, and subtracted from the input
+    torch.sub(slopes[0].sum(dim=0), sae.W_enc @ sums.b_enc, out=sums.b_dec)
+    for name, values in pull.own.items():
+        total = active.total(active.keep(values))
+        sums.of[name].copy_(total + sums.b_enc if name == "b_enc" else total)
 
-    torch.sum(active, dim=0, dtype=torch.float32, out=sums.fired)
-    squared_error, variance = error.square().sum(), (x - x.mean(dim=0)).square().sum()
-    terms = (squared_error * (scale / 2), latents.sum() * (loss.l1 / tokens), aux_error * (loss.aux * scale / 2))
-    torch.stack([*terms, squared_error, variance, sums.fired.sum(), cut / shards_total], out=sums.statistics)
+    on = (latents > 0).float()
+    sums.fired.copy_(active.total(on))
+    terms["l1"], terms["l0"] = penalised.sum() * (loss.l1 / tokens), on.sum() * (loss.l0 / tokens)
+    variance = (x - x.mean(dim=0)).square().sum()
+    cut = active.least(latents) / shards_total if sae.needs_k else x.new_zeros(())
+    torch.stack([*terms.values(), squared_errors[-1], variance, on.sum(), cut], out=sums.statistics)
+
+
+def nested(parts: Float[Tensor, "levels n d"]) -> Float[Tensor, "levels n d"]:
+    """Running sums over the nested dictionaries."""
+    return parts if len(parts) == 1 else parts.cumsum(dim=0)
 
 
 def update(sae: SparseAutoencoder, optimizer: torch.optim.Optimizer, sums: StepSums, lr: float) -> None:
     """Adam along the clipped gradient, the decoder's part taken tangential to its unit rows, and unit rows again."""
     radial = (sums.W_dec * sae.W_dec).sum(dim=1, keepdim=True)
     sums.W_dec.addcmul_(sae.W_dec, radial, value=-1)
-    sums.gradients.mul_((CLIP_NORM / torch.linalg.vector_norm(sums.gradients)).clamp_(max=1))
-    for name in PARAMETERS:
-        getattr(sae, name).grad = getattr(sums, name)
+    norm = torch.linalg.vector_norm(sums.gradients)
+    optimizer.grad_scale = (norm / CLIP_NORM).clamp_(min=1)  # pyright: ignore[reportAttributeAccessIssue]
+    for name, parameter in sae.named_parameters():
+        parameter.grad = sums.of[name]
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.step()
     sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+    sae.project()

@@ -20,7 +20,7 @@ from raysae.training.dead_latents import DeadLatents
 from raysae.training.hold import Hold, HoldName
 from raysae.training.losses import DecorrelationForm, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
-from raysae.training.step import PARAMETERS, STATISTICS, StepSums, differentiate, update
+from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
 from raysae.types.experiment import LossConfig, TrainConfig
 
 AllReduce = Callable[[Tensor], object]
@@ -107,7 +107,7 @@ class SAETrainer:
         self._check_finite()
         steps, tokens = max(1.0, window["steps"]), max(1.0, window["tokens"])
         last = max(0, self.steps_done - 1)
-        means = {name: window[name] / steps for name in ("loss", "reconstruction", "l1", "aux", "decorrelation")}
+        means = {name: window[name] / steps for name in ("loss", *TERMS, "decorrelation")}
         return {
             "step": float(self.steps_done),
             **means,
@@ -121,7 +121,10 @@ class SAETrainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything the next step depends on: tensors for safetensors, and plain JSON. Raises Diverged."""
         self._check_finite()
-        return {name: tensor.detach().cpu().clone() for name, tensor in self._tensors().items()}, self._header()
+        return {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self._tensors().items()
+        }, self._header()
 
     def restore(self, tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         """Take up a `state`; the steps that follow are, bit for bit, those that would have followed there.
@@ -160,10 +163,10 @@ class SAETrainer:
             left.flat += right.flat
             self._free.append(right)
             return left
-        sae, device = self.sae, self.sae.W_enc.device
-        sums = self._free.pop() if self._free else StepSums(sae.d_in, sae.d_sae, device)
+        sae = self.sae
+        sums = self._free.pop() if self._free else StepSums(sae)
         k = k_at(self.steps_done, self.k, self.train)
-        differentiate(sae, shards[0], k, self.loss, self.dead.listed, self.train.shards, sums)
+        differentiate(sae, shards[0], k, self.loss, self.dead.listed, self.train.shards, sums, self.train.precision)
         return sums
 
     def _decorrelate(self, sums: StepSums) -> Float[Tensor, ""]:
@@ -176,7 +179,7 @@ class SAETrainer:
 
     def _record(self, sums: StepSums, excess: Float[Tensor, ""], tokens: int) -> None:
         statistics = sums.statistics.double()
-        loss = statistics[:3].sum() + excess
+        loss = statistics[: len(TERMS)].sum() + excess
         self._window[:-2] += torch.cat([statistics, torch.stack([excess, loss])])
         self._window[-2] += 1
         self._window[-1] += tokens
@@ -203,8 +206,8 @@ class SAETrainer:
         """The live tensors of the state, by the names of the checkpoint."""
         self._start_moments()
         tensors: dict[str, Tensor] = {f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()}
-        for name in PARAMETERS:
-            moments = self._optimizer.state[getattr(self.sae, name)]
+        for name, parameter in self.sae.named_parameters():
+            moments = self._optimizer.state[parameter]
             tensors |= {f"adam.{name}.{moment}": moments[moment] for moment in ("exp_avg", "exp_avg_sq")}
         tensors |= {"dead.silent_tokens": self.dead.silent_tokens, "dead.listed": self.dead.listed}
         return tensors | {"window": self._window, "first_bad": self._first_bad}

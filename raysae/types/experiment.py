@@ -141,7 +141,9 @@ class LossConfig(_Part):
     """Weights of the loss terms beside reconstruction."""
 
     l1: float = Field(default=0.0, ge=0)
-    """Of the mean L1 norm of a token's latents (ReLU)."""
+    """Of the mean L1 norm of a token's latents (ReLU, gated)."""
+    l0: float = Field(default=0.0, ge=0)
+    """Of the mean number of active latents (JumpReLU)."""
     decorrelation: float = Field(default=0.0, ge=0)
     """Of the decoder's excess cosine similarity (SCIENCE S4, repaired form)."""
     probe: float = Field(default=0.0, ge=0)
@@ -185,6 +187,8 @@ class TrainConfig(_Part):
     """Ray Train workers; must divide `shards`."""
     checkpoint_steps: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 250
     """Steps between two checkpoints."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the encoder's product and what it selects; weights, gradients and Adam are float32 either way."""
     gpu: Annotated[bool, Field(json_schema_extra=RUN_ONLY)] = False
 
     @property

@@ -1,25 +1,30 @@
 """Each architecture against a naive version, and what all of them promise."""
 
+import math
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from raysae.errors import BadInput
-from raysae.saes import ARCHITECTURES, build, check
+from raysae.saes import ARCHITECTURES, BatchTopK, Gated, JumpReLU, build, check
 from raysae.saes.checkpoint import save
 
 D_IN, D_SAE, K = 6, 20, 3
 
 
 def fresh(architecture: str, seed: int = 0):
-    """Built, then moved off its initial values, so that biases and threshold matter."""
+    """Built, then moved off its initial values, so that biases and thresholds matter."""
     sae = build(architecture, D_IN, D_SAE, K, seed).requires_grad_(False)
     generator = torch.Generator().manual_seed(seed + 1)
     sae.b_enc.normal_(std=0.1, generator=generator)
     sae.b_dec.normal_(generator=generator)
-    if architecture == "batch_topk":
+    if isinstance(sae, BatchTopK):
         sae.threshold.fill_(0.15)
+    if isinstance(sae, JumpReLU):
+        sae.threshold.uniform_(0.05, 0.3, generator=generator)
+    if isinstance(sae, Gated):
+        sae.r_mag.normal_(std=0.5, generator=generator)
+        sae.b_mag.normal_(std=0.1, generator=generator)
     return sae
 
 
@@ -29,15 +34,23 @@ def tokens(n: int = 40, seed: int = 7) -> torch.Tensor:
 
 def naive_latents(sae, x: torch.Tensor) -> list[list[float]]:
     """Token by token and latent by latent, from the definition."""
-    cut = float(sae.threshold) if sae.architecture == "batch_topk" else 0.0
     rows = []
     for token in x.tolist():
-        row = []
-        for i in range(D_SAE):
-            pre = float(sae.b_enc[i])
-            for j in range(D_IN):
-                pre += (token[j] - float(sae.b_dec[j])) * float(sae.W_enc[j, i])
-            row.append(pre if pre > cut else 0.0)
+        product = [
+            sum((token[j] - float(sae.b_dec[j])) * float(sae.W_enc[j, i]) for j in range(D_IN)) for i in range(D_SAE)
+        ]
+        pre = [value + float(bias) for value, bias in zip(product, sae.b_enc, strict=True)]
+        if sae.architecture == "topk":
+            least = sorted(pre)[-K]
+            row = [value if value >= least and value > 0 else 0.0 for value in pre]
+        elif sae.architecture == "jumprelu":
+            row = [value if value > float(sae.threshold[i]) else 0.0 for i, value in enumerate(pre)]
+        elif sae.architecture == "gated":
+            strength = [math.exp(sae.r_mag[i]) * product[i] + float(sae.b_mag[i]) for i in range(D_SAE)]
+            row = [max(s, 0.0) if value > 0 else 0.0 for s, value in zip(strength, pre, strict=True)]
+        else:
+            cut = float(sae.threshold) if isinstance(sae, BatchTopK) else 0.0
+            row = [value if value > cut else 0.0 for value in pre]
         rows.append(row)
     return rows
 
@@ -51,25 +64,6 @@ def test_latents_and_reconstruction_agree_with_the_definition(architecture):
     naive = torch.stack([sum((h * w for h, w in zip(row, sae.W_dec, strict=True)), sae.b_dec) for row in expected])
     torch.testing.assert_close(output.reconstruction, naive)
     assert 0 < (output.latents > 0).sum() < output.latents.numel()
-
-
-@given(n=st.integers(1, 30), k=st.floats(0.5, D_SAE * 1.5), seed=st.integers(0, 10_000), shift=st.floats(-3, 1))
-@settings(max_examples=60, deadline=None)
-def test_batch_topk_keeps_the_largest_positive_of_the_whole_batch(n, k, seed, shift):
-    sae = fresh("batch_topk")
-    pre = torch.randn(n, D_SAE, generator=torch.Generator().manual_seed(seed)) + shift
-    latents, cut = sae.select(pre, k)
-    kept = [value for value in sorted(pre.flatten().tolist(), reverse=True)[: max(1, round(k * n))] if value > 0]
-    assert sorted(latents[latents > 0].tolist(), reverse=True) == kept
-    assert torch.equal(latents, torch.where(latents > 0, pre, 0.0))
-    assert float(cut) == (min(kept) if kept else 0.0)
-
-
-def test_relu_selects_everything_positive():
-    pre = torch.randn(9, D_SAE, generator=torch.Generator().manual_seed(1))
-    latents, cut = fresh("relu").select(pre, 2.0)
-    assert torch.equal(latents, pre.clamp(min=0))
-    assert float(cut) == 0
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -113,8 +107,14 @@ def test_a_fresh_relu_sae_reconstructs_about_half_of_random_activations():
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones():
-    with pytest.raises(BadInput, match="sae.architecture=topk; allowed: relu, batch_topk; "):
-        check("topk", 4, 8, 2)
+    with pytest.raises(BadInput, match="sae.architecture=top_k; allowed: relu, topk, batch_topk, jumprelu, "):
+        check("top_k", 4, 8, 2)
+
+
+@pytest.mark.parametrize(("d_sae", "prefixes"), [(64, (2, 6, 14, 30, 64)), (4, (1, 2, 4))])
+def test_matryoshka_nests_dictionaries_up_to_the_whole(d_sae, prefixes):
+    assert build("matryoshka_batch_topk", 4, d_sae, 1, 0).prefixes == prefixes
+    assert build("batch_topk", 4, d_sae, 1, 0).prefixes == (d_sae,)
 
 
 @pytest.mark.parametrize("k", [0, 9])

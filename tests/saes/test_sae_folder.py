@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from raysae.errors import BadInput
-from raysae.saes import ARCHITECTURES, build
+from raysae.saes import ARCHITECTURES, BatchTopK, build
 from raysae.saes.checkpoint import load, save
 
 WEIGHTS = "sae_weights.safetensors"
@@ -16,8 +16,10 @@ WEIGHTS = "sae_weights.safetensors"
 def folder_of(architecture: str, tmp_path, threshold: float = 0.25):
     sae = build(architecture, 5, 12, 3, 0).requires_grad_(False)
     sae.b_enc.normal_(generator=torch.Generator().manual_seed(1))
-    if architecture == "batch_topk":
+    if isinstance(sae, BatchTopK):
         sae.threshold.fill_(threshold)
+    for name in {"threshold", "r_mag", "b_mag"} & dict(sae.named_parameters()).keys():
+        getattr(sae, name).uniform_(0.01, 0.1, generator=torch.Generator().manual_seed(2))
     save(sae, tmp_path / "sae", {"hook_name": "layers.1.resid_post", "model_name": "tiny-cot", "seed": 4})
     return sae, tmp_path / "sae"
 
@@ -32,11 +34,27 @@ def test_a_saved_sae_loads_with_the_same_bits(architecture, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["cfg.json", WEIGHTS]
 
 
-@pytest.mark.parametrize(("architecture", "theirs"), [("relu", "standard"), ("batch_topk", "jumprelu")])
-def test_the_configuration_is_the_one_saelens_reads(architecture, theirs, tmp_path):
+FOUR = {"W_enc": (5, 12), "W_dec": (12, 5), "b_enc": (12,), "b_dec": (5,)}
+PER_LATENT = (12,)
+THEIRS = {
+    "relu": ("standard", FOUR),
+    "topk": ("topk", FOUR),
+    "batch_topk": ("jumprelu", FOUR | {"threshold": PER_LATENT}),
+    "jumprelu": ("jumprelu", FOUR | {"threshold": PER_LATENT}),
+    "matryoshka_batch_topk": ("jumprelu", FOUR | {"threshold": PER_LATENT}),
+    "gated": (
+        "gated",
+        {"W_enc": (5, 12), "W_dec": (12, 5), "b_dec": (5,)} | dict.fromkeys(("b_gate", "r_mag", "b_mag"), PER_LATENT),
+    ),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_configuration_is_the_one_saelens_reads(architecture, tmp_path):
     _, folder = folder_of(architecture, tmp_path)
     config = json.loads((folder / "cfg.json").read_text())
     metadata = config.pop("metadata")
+    theirs, tensors = THEIRS[architecture]
     assert config == {
         "architecture": theirs,
         "d_in": 5,
@@ -46,13 +64,12 @@ def test_the_configuration_is_the_one_saelens_reads(architecture, theirs, tmp_pa
         "apply_b_dec_to_input": True,
         "normalize_activations": "none",
         "reshape_activations": "none",
+        **({"k": 3, "rescale_acts_by_decoder_norm": False} if architecture == "topk" else {}),
     }
     assert metadata["sae_lens_version"] >= "6.0.0"
     assert (metadata["hook_name"], metadata["model_name"]) == ("layers.1.resid_post", "tiny-cot")
     assert metadata["raysae"]["provenance"]["seed"] == 4
-    shapes = {name: tuple(tensor.shape) for name, tensor in load_file(folder / WEIGHTS).items()}
-    expected = {"W_enc": (5, 12), "W_dec": (12, 5), "b_enc": (12,), "b_dec": (5,)}
-    assert shapes == (expected if architecture == "relu" else expected | {"threshold": (12,)})
+    assert {name: tuple(tensor.shape) for name, tensor in load_file(folder / WEIGHTS).items()} == tensors
 
 
 def test_saving_again_replaces_the_weights(tmp_path):
@@ -103,7 +120,7 @@ def test_a_missing_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("architecture", "gated", "sae.architecture=gated; allowed: relu, batch_topk"),
+        ("architecture", "vanilla", "sae.architecture=vanilla; allowed: relu, topk, batch_topk"),
         ("k", 13, "sae.k=13 with d_sae=12"),
     ],
 )

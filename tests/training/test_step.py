@@ -5,23 +5,30 @@ import torch
 from torch import Tensor
 
 from raysae.saes import ARCHITECTURES, build
+from raysae.saes.jumprelu import BANDWIDTH
+from raysae.saes.selection import Listed, Masked
 from raysae.training import SAETrainer
 from raysae.training.dead_latents import DeadLatents
+from raysae.training.kernels import encode
 from raysae.training.losses import aux_k, chance_cosine, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
-from raysae.training.step import PARAMETERS, StepSums, differentiate, update
+from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
 from raysae.types.experiment import LossConfig, TrainConfig
 
 D_IN, D_SAE, K, TOKENS = 8, 40, 3, 32
 CPU = torch.device("cpu")
+THRESHOLDED = ("relu", "jumprelu", "gated")
+"""Architectures without a budget: how dense they are is up to their biases."""
 
 
-def off_initial(architecture: str):
-    sae = build(architecture, D_IN, D_SAE, K, 0).requires_grad_(False)
+def off_initial(architecture: str, shift: float = 0.0, k: int = K):
+    sae = build(architecture, D_IN, D_SAE, k, 0).requires_grad_(False)
     generator = torch.Generator().manual_seed(1)
-    for name in PARAMETERS:
-        getattr(sae, name).add_(torch.randn(getattr(sae, name).shape, generator=generator), alpha=0.1)
+    for parameter in sae.parameters():
+        parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.1)
     sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
+    sae.b_enc.add_(shift)
+    sae.project()
     return sae
 
 
@@ -29,14 +36,52 @@ def batch(n: int = TOKENS, seed: int = 2) -> Tensor:
     return torch.randn(n, D_IN, generator=torch.Generator().manual_seed(seed)) + 0.5
 
 
-def naive_loss(sae, x: Tensor, loss: LossConfig, dead: Tensor) -> Tensor:
-    """The loss of `losses.py` as it reads there, with autograd."""
+class Step(torch.autograd.Function):
+    """Heaviside of (pre - threshold) with the pseudo-derivative of arXiv 2407.14435, equation 12."""
+
+    @staticmethod
+    def forward(context, pre, threshold):
+        context.save_for_backward(pre, threshold)
+        return (pre > threshold).float()
+
+    @staticmethod
+    def backward(context, *slopes):
+        pre, threshold = context.saved_tensors
+        rectangle = ((pre - threshold).abs() < BANDWIDTH / 2).float()
+        return None, (-rectangle / BANDWIDTH * slopes[0]).sum(dim=0)
+
+
+def naive_latents(sae, x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Latents and pre-activations from the papers' equations, on every latent of every token."""
     pre = (x - sae.b_dec) @ sae.W_enc + sae.b_enc
-    kept = pre.relu()
-    if sae.architecture == "batch_topk":
-        kept = kept * (kept >= kept.flatten().sort(descending=True).values[K * len(x) - 1].detach())
-    error = kept @ sae.W_dec + sae.b_dec - x
-    total = error.square().mean() + loss.l1 * kept.sum(dim=1).mean()
+    if sae.architecture == "topk":
+        largest = pre.topk(k, dim=1)
+        return torch.zeros_like(pre).scatter(1, largest.indices, largest.values.relu()), pre
+    if sae.needs_k:
+        cut = pre.detach().flatten().sort(descending=True).values[k * len(x) - 1]
+        return pre.relu() * (pre >= cut), pre
+    if sae.architecture == "jumprelu":  # equation 11: the derivative of h by its threshold is that of threshold * Step
+        jump = Step.apply(pre, sae.threshold)
+        return pre * jump.detach() + sae.threshold.detach() * (jump - jump.detach()), pre
+    if sae.architecture == "gated":
+        strength = sae.r_mag.exp() * ((x - sae.b_dec) @ sae.W_enc) + sae.b_mag
+        return (pre > 0) * strength.relu(), pre
+    return pre.relu(), pre
+
+
+def naive_loss(sae, x: Tensor, loss: LossConfig, dead: Tensor, k: int = K) -> Tensor:
+    """The loss of `losses.py` as it reads there, with autograd."""
+    latents, pre = naive_latents(sae, x, k)
+    total, penalised = torch.zeros(()), latents
+    for width in sae.prefixes:
+        error = latents[:, :width] @ sae.W_dec[:width] + sae.b_dec - x
+        total = total + error.square().mean()
+    if sae.architecture == "gated":
+        penalised = pre.relu()
+        total = total + (penalised @ sae.W_dec.detach() + sae.b_dec.detach() - x).square().mean()
+    total = total + loss.l1 * penalised.sum(dim=1).mean()
+    if sae.architecture == "jumprelu":
+        total = total + loss.l0 * Step.apply(pre, sae.threshold).sum(dim=1).mean()
     if len(dead):
         budget = min(D_IN // 2, len(dead))
         values, which = pre[:, dead].relu().topk(budget, dim=1)
@@ -45,44 +90,64 @@ def naive_loss(sae, x: Tensor, loss: LossConfig, dead: Tensor) -> Tensor:
     return total
 
 
-@pytest.mark.parametrize("dead", [[], [3, 17], list(range(0, D_SAE, 2))], ids=["none dead", "few dead", "half dead"])
-@pytest.mark.parametrize("l1", [0.0, 0.2])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_the_gradient_is_that_of_autograd(architecture, l1, dead):
-    sae, x, loss, listed = off_initial(architecture), batch(), LossConfig(l1=l1, aux=0.5), torch.tensor(dead).long()
-    sums = StepSums(D_IN, D_SAE, CPU)
-    differentiate(sae, x, float(K), loss, listed, 1, sums)
-    expected = naive_loss(sae.requires_grad_(True), x, loss, listed)
+def assert_the_gradient_of(sae, x: Tensor, loss: LossConfig, dead: Tensor, k: int = K) -> StepSums:
+    sums = StepSums(sae)
+    differentiate(sae, x, float(k), loss, dead, 1, sums)
+    expected = naive_loss(sae.requires_grad_(True), x, loss, dead, k)
     expected.backward()
-    for name in PARAMETERS:
-        torch.testing.assert_close(getattr(sums, name), getattr(sae, name).grad, rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(sums.statistics[:3].sum(), expected.detach(), rtol=1e-5, atol=1e-7)
-    assert sums.gradients.abs().max() > 1e-3
+    for name, parameter in sae.named_parameters():
+        torch.testing.assert_close(
+            sums.of[name], parameter.grad, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}"
+        )
+        assert parameter.grad.abs().max() > 1e-4
+    l0 = sums.statistics[STATISTICS.index("l0")] if sae.architecture != "jumprelu" else 0
+    torch.testing.assert_close(sums.statistics[: len(TERMS)].sum() - l0, expected.detach(), rtol=1e-5, atol=1e-7)
+    return sums
+
+
+@pytest.mark.parametrize("dead", [[], [3, 17], list(range(0, D_SAE, 2))], ids=["none dead", "few dead", "half dead"])
+@pytest.mark.parametrize("penalty", [0.0, 0.2])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("dense", [False, True], ids=["list", "matrix"])
+def test_the_gradient_is_that_of_autograd(architecture, penalty, dead, dense):
+    k = 8 if dense else K
+    sae = off_initial(architecture, -0.9 if architecture in THRESHOLDED and not dense else 0.0, k)
+    chosen = encode(sae, batch() - sae.b_dec, sae.rule(float(k), TOKENS))
+    assert isinstance(chosen, Masked if dense else Listed)
+    loss = LossConfig(l1=penalty, l0=penalty if architecture == "jumprelu" else 0, aux=0.5)
+    assert_the_gradient_of(sae, batch(), loss, torch.tensor(dead).long(), k)
+
+
+def test_a_step_in_which_nothing_fires_moves_the_output_bias_alone():
+    sae = off_initial("relu", -100.0)
+    sums = StepSums(sae)
+    differentiate(sae, batch(), float(K), LossConfig(), torch.zeros(0, dtype=torch.int64), 1, sums)
+    assert not sums.W_dec.any()
+    assert not sums.of["W_enc"].any()
+    torch.testing.assert_close(sums.b_dec, 2 * (sae.b_dec - batch().mean(dim=0)) / D_IN)
 
 
 def test_aux_k_gives_each_token_its_largest_dead_latents_within_the_budget():
     sae, x = off_initial("relu"), batch()
     pre, dead = sae.pre_activations(x), torch.arange(0, D_SAE, 2)
     error = sae.decode(pre.relu()) - x
-    aux = aux_k(pre, error, sae.W_dec, dead, 1.0)
+    aux = aux_k(sae, x - sae.b_dec, error, dead, 2.0)
     top = pre[:, dead].relu().topk(D_IN // 2, dim=1)
     kept = torch.zeros(len(x), len(dead)).scatter(1, top.indices, top.values)
-    torch.testing.assert_close(aux.squared_error, (kept @ sae.W_dec[dead] + error).square().sum())
-    assert ((aux.latents != 0).sum(dim=1) <= D_IN // 2).all()
+    torch.testing.assert_close(aux.loss, (kept @ sae.W_dec[dead] + error).square().sum())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_shards_add_up_to_the_mean_over_shards(architecture):
     sae, x, listed = off_initial(architecture), batch(), torch.zeros(0, dtype=torch.int64)
     loss = LossConfig(l1=0.1)
-    parts = [StepSums(D_IN, D_SAE, CPU) for _ in range(2)]
+    parts = [StepSums(sae) for _ in range(2)]
     for part, shard in zip(parts, x.chunk(2), strict=True):
         differentiate(sae, shard, float(K), loss, listed, 2, part)
     shards = [naive_loss(sae.requires_grad_(True), shard, loss, listed) for shard in x.chunk(2)]
     (sum(shards, torch.zeros(())) / 2).backward()
-    for name in PARAMETERS:
-        summed = getattr(parts[0], name) + getattr(parts[1], name)
-        torch.testing.assert_close(summed, getattr(sae, name).grad, rtol=1e-5, atol=1e-7)
+    for name, parameter in sae.named_parameters():
+        torch.testing.assert_close(parts[0].of[name] + parts[1].of[name], parameter.grad, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("form", ["repaired", "literal"])
@@ -132,8 +197,10 @@ def test_decoder_rows_have_unit_norm_after_every_step(architecture):
 
 def test_update_clips_the_whole_gradient_and_drops_the_decoders_radial_part():
     sae = off_initial("relu")
-    sums = StepSums(D_IN, D_SAE, CPU)
-    sums.gradients.normal_(generator=torch.Generator().manual_seed(3))
+    sums = StepSums(sae)
+    generator = torch.Generator().manual_seed(3)
+    for gradient in sums.of.values():
+        gradient.normal_(generator=generator)
     update(sae, adam(sae.parameters(), 0.0), sums, 0.0)
     assert float(sums.gradients.norm()) == pytest.approx(1.0, rel=1e-5)
     torch.testing.assert_close((sums.W_dec * sae.W_dec).sum(dim=1), torch.zeros(D_SAE), rtol=0, atol=1e-6)

@@ -17,7 +17,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 UNIT_TOLERANCE = 1e-5
 """Decoder norms this close to 1 are rounding: the weights keep their bits."""
 
-OURS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu"}
+OURS = {"standard": "relu", "topk": "topk", "jumprelu": "jumprelu", "gated": "gated"}
 """Kind of inference -> the architecture of ours that computes it."""
 
 
@@ -44,6 +44,9 @@ def tensor_shapes(kind: str, d_in: int, d_sae: int) -> dict[str, tuple[int, ...]
         "b_enc": (d_sae,),
         "b_dec": (d_in,),
     }
+    if kind == "gated":
+        del shapes["b_enc"]
+        return shapes | dict.fromkeys(("b_gate", "r_mag", "b_mag"), (d_sae,))
     return shapes | ({"threshold": (d_sae,)} if kind == "jumprelu" else {})
 
 
@@ -73,10 +76,10 @@ def assemble(
     if float((norms - 1).abs().max()) > UNIT_TOLERANCE:
         if kind == "topk" and not rescaled:
             raise refuse(path, "has a top-k over latents whose decoder norms are not 1, which no SAE of ours computes")
-        tensors = tensors | {name: tensors[name] * norms for name in ("W_enc", "b_enc")}
+        grown = ("W_enc", "b_enc", "threshold", "b_gate", "b_mag")
+        tensors = tensors | {name: tensors[name] * norms for name in grown if name in tensors}
         tensors["W_dec"] = tensors["W_dec"] / norms[:, None]
         if "threshold" in tensors:
-            tensors["threshold"] = tensors["threshold"] * norms
             architecture = None  # one threshold has become many
     architecture = architecture or OURS[kind]
     check(architecture, d_in, d_sae, k)

@@ -55,6 +55,8 @@ def read(folder: Path) -> Imported:
     found, _ = read_tensors(weights, refuse)
     tensors = checked(weights, found, tensor_shapes(kind, d_in, d_sae), DTYPES[dtype])
     if not config.get("apply_b_dec_to_input", True):
+        if kind == "gated":
+            raise refuse(path, "has a gated SAE with apply_b_dec_to_input=false, where true belongs")
         tensors["b_enc"] = move_b_dec(tensors, +1)
     metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
     architecture, k = _ours(metadata, kind, k)

@@ -1,0 +1,111 @@
+"""Products over a list of (token, latent) pairs, as weighted sums of matrix rows (`torch.embedding_bag`).
+
+PERF: the fastest stock sparse product on a CPU; each is a few percent of its dense counterpart at 1 % density. MKL's
+CSR is 2 to 3 times slower, gather + index_add slower than dense.
+"""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from raysae.saes.selection import Listed
+
+
+class Bags:
+    """`values` are one per pair, in the order of `pre`; a row of a stack [levels, n, d] is one token at one level.
+
+    A level is one of the nested dictionaries (`SparseAutoencoder.prefixes`): a latent belongs to the first it is in.
+    """
+
+    def __init__(
+        self, pairs: Listed, prefixes: tuple[int, ...], tokens: int, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.dtype = dtype
+        """What rows are read as: most of a sum's time is their way from memory. Sums are float32."""
+        self.tokens, self.levels, self.d_sae = tokens, len(prefixes), prefixes[-1]
+        row = pairs.token
+        if self.levels > 1:
+            bounds = torch.tensor(prefixes, device=row.device)
+            row = torch.bucketize(pairs.latent, bounds, right=True) * tokens + row
+            row, order = row.sort(stable=True)
+            pairs = Listed(*(part[order] for part in pairs))
+        self.pre, self.token, self.which = pairs
+        self._row = row
+        self._first = _first_of_each(row, self.levels * tokens)
+
+    def keep(self, values: Float[Tensor, " pairs"]) -> Float[Tensor, " pairs"]:
+        """Nothing to remove: every pair was selected."""
+        return values
+
+    def decode(self, values: Float[Tensor, " pairs"], rows: Float[Tensor, "d_sae d"]) -> Float[Tensor, "levels n d"]:
+        """What the latents of each level add to each token: sum of value * row of its latent."""
+        return bag(rows.to(self.dtype), self.which, self._first, values).view(self.levels, self.tokens, rows.shape[1])
+
+    def sample(self, stack: Float[Tensor, "levels n d"], rows: Float[Tensor, "d_sae d"]) -> Float[Tensor, " pairs"]:
+        """The inner product of each pair's token, at the latent's level, with the latent's row."""
+        stack = stack.to(self.dtype)
+        return sampled(stack.reshape(-1, stack.shape[2]), rows.to(self.dtype), self._row, self.which, self._first)
+
+    def gather(self, values: Float[Tensor, " pairs"], stack: Float[Tensor, "levels n d"]) -> Float[Tensor, "d_sae d"]:
+        """By latent: sum over its pairs of value * the token's row at the latent's level; one level serves all."""
+        order, first, row = self._by_latent
+        stack = stack.to(self.dtype)
+        place = row % self.tokens if len(stack) < self.levels else row
+        return bag(stack.reshape(-1, stack.shape[2]), place, first, values[order])
+
+    def total(self, values: Float[Tensor, " pairs"]) -> Float[Tensor, " d_sae"]:
+        """By latent: the sum over its pairs."""
+        return values.new_zeros(self.d_sae).index_add_(0, self.which, values)
+
+    def least(self, values: Float[Tensor, " pairs"]) -> Float[Tensor, ""]:
+        """The smallest positive value; 0 where there is none."""
+        return least_positive(values)
+
+    @cached_property
+    def _by_latent(self) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " d_sae"], Int64[Tensor, " pairs"]]:
+        """Pairs sorted by latent: their order, each latent's first place in it, and the row of each."""
+        if self.which.device.type != "cpu":
+            latent, order = self.which.sort(stable=True)
+            return order, _first_of_each(latent, self.d_sae), self._row[order]
+        first = np.append(self._first.numpy(), len(self.which))
+        shape = (len(self._first), self.d_sae)
+        columns = csr_array((np.arange(len(self.which)), self.which.numpy(), first), shape=shape).tocsc()
+        order, first, row = (torch.from_numpy(a).long() for a in (columns.data, columns.indptr[:-1], columns.indices))
+        return order, first, row
+
+
+def bag(
+    rows: Float[Tensor, "m d"],
+    which: Int64[Tensor, " pairs"],
+    first: Int64[Tensor, " bags"],
+    weights: Float[Tensor, " pairs"],
+) -> Float[Tensor, "bags d"]:
+    """Sums of `rows[which]` times `weights`, cut into bags that begin at `first`."""
+    return torch.embedding_bag(rows, which, first, False, 0, False, weights.to(rows.dtype))[0].float()
+
+
+def sampled(
+    left: Float[Tensor, "n d"],
+    right: Float[Tensor, "m d"],
+    row: Int64[Tensor, " pairs"],
+    which: Int64[Tensor, " pairs"],
+    first: Int64[Tensor, " n"] | None = None,
+) -> Float[Tensor, " pairs"]:
+    """left[row] . right[which] for each pair, `row` ascending."""
+    first = _first_of_each(row, len(left)) if first is None else first
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(left, right, which, first, row, 0).float()
+
+
+def least_positive(values: Float[Tensor, "..."]) -> Float[Tensor, ""]:
+    inf = torch.full((1,), torch.inf, device=values.device)
+    least = torch.cat([torch.where(values > 0, values, torch.inf).flatten(), inf]).amin()
+    return torch.where(least.isinf(), 0.0, least)
+
+
+def _first_of_each(ascending: Int64[Tensor, " pairs"], count: int) -> Int64[Tensor, " count"]:
+    """Where each of 0 .. count - 1 begins."""
+    return torch.searchsorted(ascending, torch.arange(count, device=ascending.device))
