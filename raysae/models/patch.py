@@ -1,0 +1,80 @@
+"""Many edits of one place in a text, in one forward pass behind the hook point.
+
+The prefix of a text is the same for every edit, so it is computed once: behind it stand copies of what follows the
+edited place, one for each edit, and a mask that lets a copy see the prefix and itself.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from raysae.models.capture import resume
+from raysae.models.families import blocks, down_projection
+from raysae.types import HookPoint
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def reach(model: "PreTrainedModel", layer: int, window: int) -> int:
+    """How many predictions an edit at block `layer` can change, out of `window`: behind the last block, its own."""
+    return 1 if layer == len(blocks(model)) - 1 else window
+
+
+def residual_step(
+    model: "PreTrainedModel", hookpoint: HookPoint, delta: Float[Tensor, "*n d_in"]
+) -> Float[Tensor, "*n d"]:
+    """What adding `delta` at a hook point adds to its block's output: every site of a block enters it linearly."""
+    if hookpoint.site != "mlp_hidden":
+        return delta
+    down = down_projection(model, hookpoint.layer)
+    flat = delta.reshape(-1, delta.shape[-1])  # GPT-2's own linear map takes no strided view
+    return (down(flat) - down(torch.zeros_like(flat))).view(*delta.shape[:-1], -1)
+
+
+def edited_logits(
+    model: "PreTrainedModel",
+    layer: int,
+    hidden: Float[Tensor, "n t d"],
+    positions: Int[Tensor, " n"],
+    delta: Float[Tensor, "n e d"],
+    window: int,
+) -> Float[Tensor, "n e w vocab"]:
+    """Logits at the edited position and the w - 1 behind it, w = `reach`, for e edits of each of n texts.
+
+    `hidden` is the output of block `layer`, to which `delta` is added at `positions`. What stands behind the end of a
+    text has no meaning. Differentiable in `delta`.
+    """
+    n, edits, d = delta.shape
+    w = reach(model, layer, window)
+    at = (positions[:, None] + torch.arange(w)).clamp_max(hidden.shape[1] - 1)
+    copies = hidden.gather(1, at[:, :, None].expand(n, w, d))[:, None].expand(n, edits, w, d)
+    copies = torch.cat([copies[:, :, :1] + delta[:, :, None], copies[:, :, 1:]], dim=2).flatten(1, 2)
+    # Behind the last block no position sees another.
+    prefix = 0 if w == 1 and layer == len(blocks(model)) - 1 else int(positions.max())
+    packed = torch.cat([hidden[:, :prefix], copies], dim=1)
+    places = torch.cat([torch.arange(prefix).expand(n, prefix), at.repeat(1, edits)], dim=1)
+    with resume(model, layer, packed):
+        logits = model(
+            torch.zeros_like(places),
+            attention_mask=_mask(prefix, positions, edits, w, packed.dtype),
+            position_ids=places,
+            use_cache=False,
+            logits_to_keep=torch.arange(prefix, packed.shape[1]),
+        ).logits
+    return logits.unflatten(1, (edits, w))
+
+
+def _mask(
+    prefix: int, positions: Int[Tensor, " n"], edits: int, window: int, dtype: torch.dtype
+) -> Float[Tensor, "n 1 s s"]:
+    """To be added to the attention scores: 0 where a row sees a column."""
+    n, size = len(positions), prefix + edits * window
+    sees = torch.zeros((n, size, size), dtype=torch.bool)
+    sees[:, :prefix, :prefix] = torch.ones((prefix, prefix), dtype=torch.bool).tril()
+    sees[:, prefix:, :prefix] = (torch.arange(prefix) < positions[:, None])[:, None]
+    own = torch.ones((window, window), dtype=torch.bool).tril()
+    sees[:, prefix:, prefix:] = torch.block_diag(*[own] * edits)
+    return torch.zeros(sees.shape, dtype=dtype).masked_fill(~sees, torch.finfo(dtype).min)[:, None]
