@@ -3,6 +3,7 @@
 from raysae.errors import BadInput
 from raysae.falsification.criterion import (
     ALIGNMENT,
+    ATTRIBUTION,
     CE_GAP_NATS,
     CE_RECOVERED,
     CEILING_J,
@@ -10,10 +11,12 @@ from raysae.falsification.criterion import (
     CORRECTED_J,
     F1_RECOVERED,
     FVU_LIMIT,
+    LINEARITY,
     REDUNDANCY,
     SEED_SHARE,
     SEEDS_FOR_GO,
     SEEDS_FOR_STABILITY,
+    SPECIFICITY,
     STABILITY,
     TRANSFER,
     ZERO_FRACTION,
@@ -210,6 +213,32 @@ _ROWS = (
             "all three nulls measured, else NOT_RUN",
             "lower bound of s_BB - s_null above 0, else the ratio is undefined",
         ),
+        reads_labels=False,
+    ),
+    Criterion(
+        name="causal_attribution",
+        title="The latents that seem to drive the task on FIT do so on TEST: in proportion, and it more than the rest.",
+        metric="Of the registered number of alive latents with the largest slope of the task score on FIT, by rank: "
+        "the share that on TEST has an effect of one standard deviation which is positive, significant against random "
+        "directions of the same norm at the same sites (Benjamini-Hochberg over ALL alive latents), among the top 5 % "
+        f"of the decoder's rows there, linear (R^2 >= {LINEARITY} over the small doses, or sign symmetry >= "
+        f"{LINEARITY}) and specific (share of its mass on one readout >= {SPECIFICITY}), in at least {SEED_SHARE:.0%} "
+        "of seeds (SCIENCE 7; the threshold is a choice of this project).",
+        rivals=(
+            "significant: share of all alive latents, mean over seeds",
+            "mean_pass: share of (seed, rank) that pass",
+        ),
+        direction=">=",
+        threshold=ATTRIBUTION,
+        unit="share of ranks",
+        unit_of_sampling="rank",
+        statistic="proportion",
+        minimum_n=14,
+        largest_mde=0.95,
+        voiding_nulls=("random_model", "random_direction", "shuffled_decoder"),
+        informational_nulls=("matched_latents",),
+        min_seeds=SEEDS_FOR_GO,
+        gates=("the denominator is the registered number of ranks; a rank without a latent fails",),
         reads_labels=False,
     ),
 )

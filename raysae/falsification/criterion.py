@@ -19,6 +19,9 @@ CEILING_J = 0.5
 REDUNDANCY = 0.50
 STABILITY = 0.85
 TRANSFER = 0.80
+ATTRIBUTION = 0.80
+LINEARITY = 0.8
+SPECIFICITY = 0.5
 SEED_SHARE = 0.80
 """A factor or circuit variable counts only if it holds in this share of the seeds (SCIENCE 3.3, 4.6)."""
 SEEDS_FOR_GO = 5

@@ -1,6 +1,7 @@
 """Intervals, tests and power. Every bound is one-sided at `alpha`, given as a (lower, upper) pair (SCIENCE 0.3,
 0.4)."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -324,6 +325,21 @@ def pooled_p(
         pool = np.sort(null[:, at], axis=None)
         p[at] = (1.0 + len(pool) - np.searchsorted(pool, observed[at], side="left")) / (1.0 + len(pool))
     return p
+
+
+def sequential_p(exceeds: Bool[np.ndarray, " k"], enough: int, draws: int) -> float:
+    """Monte-Carlo p-value of draws that stop at the `enough`-th one to reach the observed value (Besag and Clifford
+    1991), in the order drawn; `exceeds` may be cut anywhere behind it, else it holds all `draws`. Never 0."""
+    at = np.flatnonzero(exceeds)
+    if len(at) >= enough:
+        return enough / (int(at[enough - 1]) + 1)
+    return (1 + len(at)) / (1 + draws)
+
+
+def draws_needed(hypotheses: int, discoveries: int, q: float = 0.05) -> int:
+    """Null draws K per hypothesis, so that the smallest p, 1 / (1 + K), survives Benjamini-Hochberg among `hypotheses`
+    when there are that many discoveries (SCIENCE 0.6)."""
+    return math.ceil(hypotheses / (q * discoveries)) - 1
 
 
 def benjamini_hochberg(p: Float[np.ndarray, " u"], q: float = 0.05) -> Bool[np.ndarray, " u"]:

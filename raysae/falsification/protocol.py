@@ -54,6 +54,10 @@ class Protocol(BaseModel):
     pairs: int
     """Interchange pairs per variable value."""
     latents_per_value: int
+    attributed_latents: int
+    """Denominator of causal_attribution."""
+    attribution_sites: int
+    attribution_window: int
     alpha: float = 0.05
     """Of every one-sided bound."""
     test_documents: int
@@ -96,6 +100,7 @@ class Protocol(BaseModel):
         return {
             "alignment": len(self.factors),
             "causal_interchange": len(self.causal_units),
+            "causal_attribution": self.attributed_latents,
             "fidelity": self.test_documents,
             "redundancy": len(self.seeds),
             "stability": len(self.seeds),
@@ -137,6 +142,9 @@ def draft(
         permutations=config.permutations,
         pairs=config.pairs,
         latents_per_value=config.latents_per_value,
+        attributed_latents=config.attributed_latents,
+        attribution_sites=config.attribution_sites,
+        attribution_window=config.attribution_window,
         test_documents=test_documents,
         activation_documents=activation_documents,
         factors=factors,

@@ -267,6 +267,12 @@ class ProtocolConfig(_Part):
     """Interchange pairs per variable value."""
     latents_per_value: int = Field(default=1, gt=0)
     """Latents an interchange may use for each value of a variable."""
+    attributed_latents: int = Field(default=30, gt=0)
+    """Latents judged by causal_attribution: those with the largest FIT slopes, the denominator of the criterion."""
+    attribution_sites: int = Field(default=16, gt=0)
+    """Tokens of each split at which each alive latent is pushed, at most."""
+    attribution_window: int = Field(default=8, gt=0)
+    """Next tokens whose log-probability is the task score."""
 
 
 class Experiment(_Part):

@@ -45,7 +45,7 @@ def make_metric() -> Callable[..., Metric]:
             if row.direction == ">="
             else ((0.05, (0.04, 0.06)), (0.9, (0.8, 1.0)))
         )
-        n = {"alignment": 200, "causal_interchange": 60}.get(name, 200)
+        n = {"alignment": 200, "causal_interchange": 60, "causal_attribution": 30}.get(name, 200)
         fields: dict[str, Any] = {
             "name": name,
             "unit": row.unit,

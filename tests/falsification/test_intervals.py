@@ -11,6 +11,7 @@ from raysae.falsification.intervals import (
     allowed_failures,
     benjamini_hochberg,
     clopper_pearson,
+    draws_needed,
     hierarchical,
     in_quadrature,
     jackknife_over_seeds,
@@ -22,6 +23,7 @@ from raysae.falsification.intervals import (
     proportion_power,
     quantile_over_documents,
     ratio_over_documents,
+    sequential_p,
     smallest_passing_n,
     t_interval,
     worst_of,
@@ -316,3 +318,28 @@ def test_benjamini_hochberg_agrees_with_its_definition():
     largest = max(k for k in range(1, 6) if order[k - 1] <= 0.05 * k / 5)
     assert benjamini_hochberg(p).tolist() == (p <= order[largest - 1]).tolist()
     assert benjamini_hochberg(np.array([])).tolist() == []
+
+
+def test_draws_that_stop_early_give_the_p_values_of_besag_and_clifford():
+    no, yes = False, True
+    assert sequential_p(np.array([no, yes, no, yes, yes]), enough=2, draws=99) == 2 / 4
+    assert sequential_p(np.array([no, yes] + [no] * 97), enough=2, draws=99) == 2 / 100
+    assert sequential_p(np.zeros(99, dtype=bool), enough=2, draws=99) == 1 / 100
+
+
+def test_a_sequential_p_is_no_smaller_than_it_should_be_where_there_is_nothing():
+    rng = np.random.default_rng(0)
+    draws = rng.random((4000, 100))
+    p = np.array([sequential_p(row[1:] >= row[0], enough=5, draws=99) for row in draws])
+    for alpha in (0.01, 0.05, 0.2, 0.5):
+        assert (p <= alpha).mean() <= alpha + 3 * np.sqrt(alpha / 4000)
+    assert (p <= 0.05).mean() >= 0.04, "it would find nothing"
+
+
+def test_so_many_draws_let_the_smallest_p_survive_the_correction():
+    draws = draws_needed(300, 10)
+    p = np.ones(300)
+    p[:10] = 1 / (1 + draws)
+    assert benjamini_hochberg(p).sum() == 10
+    p[:10] = 1 / draws
+    assert not benjamini_hochberg(p).any()

@@ -35,10 +35,14 @@ def test_every_null_a_criterion_names_exists():
 def test_the_smallest_numbers_of_units_are_those_that_can_pass():
     assert CRITERIA["alignment"].minimum_n == smallest_passing_n(0.95, 0)
     assert CRITERIA["causal_interchange"].minimum_n == smallest_passing_n(0.80, 0)
+    assert CRITERIA["causal_attribution"].minimum_n == smallest_passing_n(0.80, 0)
 
 
 def test_the_names_of_causal_criteria_begin_with_the_word():
-    assert [name for name in CRITERIA if name.startswith("causal")] == ["causal_interchange"]
+    assert [name for name in CRITERIA if name.startswith("causal")] == [
+        "causal_interchange",
+        "causal_attribution",
+    ]
     assert all(name == row.name for name, row in CRITERIA.items())
 
 
