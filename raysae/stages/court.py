@@ -35,6 +35,10 @@ class Court:
     def examine(self, arm: str, number: int) -> "Examination":
         return Examination(self, arm, number)
 
+    def seed(self, use: str) -> int:
+        """Of a draw that all SAEs of the run share."""
+        return stream_seed(self.experiment.seed, f"court/{use}") % 2**32
+
     def _store(self, source: str) -> ActivationStore:
         return ActivationStore(self.folder.activations / source, splits=tuple(Split))
 

@@ -1,7 +1,7 @@
 """SAEs and null arms -> `metrics/`: every registered criterion on TEST, beside its nulls.
 
-The only stage that opens TEST. Units of work: one (arm, seed), and one arm where its seeds are compared; here the
-evidence of all is put together into one Metric per criterion.
+The only stage that opens TEST. Units of work: one (arm, seed), a part of it where an exhibit is divided, and one arm
+where its seeds are compared; here the evidence of all is put together into one Metric per criterion.
 """
 
 import json
@@ -17,7 +17,7 @@ from raysae.stages.capture import MAIN
 from raysae.stages.contexts import top_contexts
 from raysae.stages.court import Court
 from raysae.stages.dictionaries import arms
-from raysae.stages.exhibits import EXHIBITS, Comparison, Evidence, Exhibit
+from raysae.stages.exhibits import EXHIBITS, Comparison, Divided, Evidence, Exhibit, attribution
 from raysae.stages.exhibits.interchange import revive_units
 from raysae.stages.progress import StageProgress
 from raysae.stages.registration import check_content, note, opened
@@ -45,6 +45,13 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
         for arm in arms(experiment)
         if any(isinstance(EXHIBITS[name], Comparison) and shows(name, arm) for name in wanted)
     ]
+    items += [
+        {"arm": arm, "seed": seed, "criterion": name, "part": part}
+        for name in wanted
+        for arm in arms(experiment)
+        for seed in seeds
+        for part in range(_parts(name, arm))
+    ]
     done = finished_blocks(folder.metrics, [_name(item) for item in items], mark)
     progress.total(len(items))
     progress.advance(len(done))
@@ -54,6 +61,10 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
         done[info.name] = info
         progress.advance(1, answer["text"])
     shown = {name: json.loads((folder.metrics / info.file).read_text()) for name, info in done.items()}
+    for item in items:
+        if "part" in item:
+            seed = shown[f"{item['arm']}-{item['seed']}"]
+            seed.setdefault(item["criterion"], []).append(shown[_name(item)].get(item["criterion"]))
     evidence = Evidence(
         experiment,
         protocol,
@@ -75,6 +86,11 @@ def shows(name: str, arm: str) -> bool:
     return arm == MAIN or arm in named or arm in EXHIBITS[name].nulls
 
 
+def _parts(name: str, arm: str) -> int:
+    exhibit = EXHIBITS[name]
+    return exhibit.parts if isinstance(exhibit, Divided) and shows(name, arm) else 0
+
+
 class Examiner:
     """(arm, seed) -> `metrics/<arm>-<seed>.evidence.json`."""
 
@@ -84,12 +100,15 @@ class Examiner:
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         arm, seed = item["arm"], item["seed"]
-        found = self._compare(arm) if seed == ALL_SEEDS else self._examine(arm, seed)
+        if "part" in item:
+            found = self._part(arm, seed, item["criterion"], item["part"])
+        else:
+            found = self._compare(arm) if seed == ALL_SEEDS else self._examine(arm, seed)
         text = json.dumps({"arm": arm, "seed": seed, **found}, allow_nan=True)
         info = write_block(
             self.court.folder.metrics, _name(item), ".evidence.json", self.mark, 1, lambda path: _put(path, text)
         )
-        return {"block": info.model_dump(mode="json"), "text": f"{arm}/{seed}"}
+        return {"block": info.model_dump(mode="json"), "text": _name(item).replace("-", "/", 1)}
 
     def _examine(self, arm: str, seed: int) -> dict[str, Any]:
         exam = self.court.examine(arm, seed)
@@ -104,6 +123,11 @@ class Examiner:
                 exam.test, exam.test_latents, exam.alive, matched, exam.protocol.factors, self.court.tokenizer
             )
         return found
+
+    def _part(self, arm: str, seed: int, name: str, part: int) -> dict[str, Any]:
+        exhibit = EXHIBITS[name]
+        assert isinstance(exhibit, Divided)
+        return {name: exhibit.examine(self.court.examine(arm, seed), part)}
 
     def _compare(self, arm: str) -> dict[str, Any]:
         exams = [self.court.examine(arm, seed) for seed in self.court.experiment.train.seed_numbers]
@@ -121,7 +145,7 @@ class Examiner:
 
 
 def _name(item: dict[str, Any]) -> str:
-    return f"{item['arm']}-{item['seed']}"
+    return "-".join(str(item[key]) for key in ("arm", "seed", "criterion", "part") if key in item)
 
 
 def _put(path: Path, text: str) -> None:
@@ -143,4 +167,7 @@ def _write(out: Path, metrics: dict[str, Metric], judged: list[str], evidence: E
     if "causal_interchange" in evidence.saes[MAIN][0]:
         write_json(out / "causal.json", {"units": causal.table(revive_units(evidence))})
         paths.append(out / "causal.json")
+    if attribution.NAME in metrics and (found := attribution.rows(evidence)):
+        write_json(out / "attribution.json", found)
+        paths.append(out / "attribution.json")
     return paths

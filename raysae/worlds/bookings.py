@@ -120,6 +120,16 @@ def compute(operation: str, total: int, operand: int) -> int:
     return {"add": total + operand, "sub": total - operand, "mul": total * operand}[operation] % 10
 
 
+def carried(word: str) -> dict[str, str]:
+    """Variable -> value of what a word of a booking says: `7b` a total and a book, `+4` an operation and an operand,
+    any other word nothing."""
+    if len(word) != 2:
+        return {}
+    if word[0] in _SYMBOL_MEANS:
+        return {"operation": _SYMBOL_MEANS[word[0]], "operand": word[1]}
+    return {"total": word[0], "book": word[1]} if word[0] in DIGITS and word[1] in BOOKS else {}
+
+
 def word_spans(words: Sequence[str], start: int) -> list[tuple[int, int]]:
     """Characters [start, end) of each word of a sentence that begins at `start`."""
     spans: list[tuple[int, int]] = []

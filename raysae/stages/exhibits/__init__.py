@@ -2,21 +2,22 @@
 
 An exhibit with the name of a criterion is what that criterion is judged by. Any other is an observation: a number with
 its interval and its nulls but without a threshold, taken where `protocol.observations` asks for it. An exhibit shows
-plain numbers for one SAE (`Exhibit`) or for all seeds of an arm at once (`Comparison`), and makes one Metric of what
-all arms and seeds have shown. A criterion without an exhibit is NOT_RUN.
+plain numbers for one SAE (`Exhibit`, or `Divided` into parts) or for all seeds of an arm at once (`Comparison`), and
+makes one Metric of what all arms and seeds have shown. A criterion without an exhibit is NOT_RUN.
 """
 
 from raysae.errors import BadInput
 from raysae.falsification.criteria import CRITERIA
-from raysae.stages.exhibits import alignment, documents, fidelity, interchange
-from raysae.stages.exhibits.base import Comparison, Evidence, Exhibit
+from raysae.stages.exhibits import alignment, attribution, documents, fidelity, interchange
+from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 
-EXHIBITS: dict[str, Exhibit | Comparison] = {
+EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "reconstruction": documents.RECONSTRUCTION,
     "sparsity": documents.SPARSITY,
     "fidelity": fidelity.FIDELITY,
     "alignment": alignment.ALIGNMENT,
     "causal_interchange": interchange.INTERCHANGE,
+    "causal_attribution": attribution.ATTRIBUTION,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
@@ -36,4 +37,4 @@ def check_observations(names: tuple[str, ...]) -> None:
         )
 
 
-__all__ = ["EXHIBITS", "OBSERVATIONS", "check_observations", "Comparison", "Evidence", "Exhibit"]
+__all__ = ["EXHIBITS", "OBSERVATIONS", "check_observations", "Comparison", "Divided", "Evidence", "Exhibit"]

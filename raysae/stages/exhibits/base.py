@@ -67,6 +67,18 @@ class Exhibit:
 
 
 @dataclass(frozen=True)
+class Divided:
+    """Evidence that each SAE gives alone, in parts that different actors may make: costly, and cut into a fixed number,
+    so that the number of actors changes no number."""
+
+    parts: int
+    examine: Callable[[Examination, int], Plain | None]
+    """(SAE, part counted from 0); the evidence is the list of what the parts showed, None among them."""
+    summarise: Callable[[Evidence], Metric]
+    nulls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Evidence that only the seeds of an arm together give."""
 

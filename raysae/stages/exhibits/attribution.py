@@ -1,0 +1,263 @@
+"""Causal attribution on a real model: where each latent is pushed, and the model as the callable that scores pushes."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysae.falsification.intervals import draws_needed
+from raysae.falsification.metrics import attributed, attribution
+from raysae.falsification.metrics.attribution import Attribution, Direction, Probe, Scores
+from raysae.falsification.metrics.dose_response import DOSES
+from raysae.models.capture import capture
+from raysae.models.patch import edited_logits, reach, residual_step
+from raysae.stages.capture import MAIN, TWIN, token_batches
+from raysae.stages.court import Court, Examination
+from raysae.stages.exhibits.base import Divided, Evidence, Plain
+from raysae.stages.exhibits.readouts import Readouts
+from raysae.stages.measure import Sample
+from raysae.types import HookPoint, Metric, Split
+
+PARTS = 4
+"""Ranges that the alive latents of an SAE are cut into. Fixed: the number of actors changes no number."""
+TOKENS = 16_384
+"""Per forward pass, prefix and copies together."""
+EDITS = 16
+"""Copies of a text in one row: each attends to all others only to be masked, so more would cost more than they save."""
+ROWS = 99
+"""Decoder rows an effect is held against, and the fewest random directions."""
+READER_SITES = 256
+"""FIT sites at which the Jacobian of the readouts is taken."""
+NO_LATENT = "An SAE has no alive latent, so there is nothing to push."
+
+
+def _examine(exam: Examination, part: int) -> Plain | None:
+    """What was measured of one range of the alive latents; nulls that replace the direction are made here as well."""
+    if exam.arm not in (MAIN, TWIN):
+        return None
+    numbers = np.array_split(torch.nonzero(exam.alive)[:, 0].numpy(), PARTS)[part]
+    if not len(numbers):
+        return None
+    readouts = Readouts(exam.experiment, exam.court.tokenizer)
+    active = exam.fit_latents > 0
+    h = exam.fit_latents[:, numbers].double()
+    fires = active[:, numbers]
+    count = fires.sum(dim=0).clamp_min(1)
+    mean_on = h.sum(dim=0) / count
+    scale = (((h - mean_on) ** 2 * fires).sum(dim=0) / count).sqrt().float()
+    seed = exam.seed("attribution")
+    at_fit, at_test = (
+        _sites(exam, split, numbers, readouts, seed + number) for number, split in enumerate((Split.FIT, Split.TEST))
+    )
+    fit, test = (_probe(exam, split, numbers, rows, owner, readouts)
+                 for split, (rows, owner) in ((Split.FIT, at_fit), (Split.TEST, at_test)))  # fmt: skip
+    resampled = torch.from_numpy(np.random.default_rng([seed, part, 2]).integers(0, len(h), len(test.owner)))
+    owner = torch.from_numpy(test.owner)
+    replacements = {
+        "zero": torch.zeros(len(owner)),
+        "mean": h.mean(dim=0).float()[owner],
+        "resample": h[resampled, owner].float(),
+    }
+    W_dec, rates = exam.sae.W_dec.detach(), active.double().mean(dim=0).numpy()
+    measured = attribution.measure(
+        fit,
+        test,
+        W_dec[numbers],
+        attribution.null_draws(W_dec, rates, exam.alive.numpy(), numbers, seed),
+        scale,
+        replacements,
+        _readers(exam.court, exam.source, readouts.targets),
+        readouts.targets,
+        _draws(exam),
+    )
+    found = Attribution(
+        latent=numbers,
+        rate=rates[numbers],
+        variance=h.var(dim=0, correction=0).numpy(),
+        sites=np.bincount(test.owner, minlength=len(numbers)),
+        off_support=(exam.test_latents[:, numbers] <= 0).sum(dim=0).numpy(),
+        **measured,
+    )
+    return {"groups": list(readouts.groups), **_plain(found)}
+
+
+def _draws(exam: Examination) -> dict[str, int]:
+    """Directions of each null, the first of which stands in the latent's place: of random ones so many that the
+    smallest p survives a correction over all latents when a quarter of the registered ones are discoveries."""
+    alive = int(exam.alive.sum())
+    return {
+        "matched_latents": 1 + ROWS if alive > 1 else 0,
+        "random_direction": 1 + max(draws_needed(alive, max(exam.protocol.attributed_latents // 4, 1)), ROWS),
+        "shuffled_decoder": min(1 + ROWS, alive - 1),
+    }
+
+
+def _sites(
+    exam: Examination, split: Split, numbers: np.ndarray, readouts: Readouts, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of the sample, which of `numbers` is on there): at most the registered number per latent, from as many
+    documents as there are."""
+    sample = exam.fit if split == Split.FIT else exam.test
+    latents = exam.fit_latents if split == Split.FIT else exam.test_latents
+    window = reach(exam.model, exam.hookpoint.layer, exam.protocol.attribution_window)
+    readable, document = readouts.readable(sample, window), sample.document.numpy()
+    rows, owner = [], []
+    for place, number in enumerate(numbers):
+        candidates = np.flatnonzero((latents[:, number] > 0).numpy() & readable)
+        candidates = np.random.default_rng([seed, int(number)]).permutation(candidates)
+        _, first = np.unique(document[candidates], return_index=True)
+        again = np.setdiff1d(np.arange(len(candidates)), first)
+        taken = candidates[np.concatenate([np.sort(first), again])][: exam.protocol.attribution_sites]
+        rows.append(taken)
+        owner.append(np.full(len(taken), place))
+    return np.concatenate(rows), np.concatenate(owner)
+
+
+def _probe(
+    exam: Examination, split: Split, numbers: np.ndarray, rows: np.ndarray, owner: np.ndarray, readouts: Readouts
+) -> Probe:
+    latents = exam.fit_latents if split == Split.FIT else exam.test_latents
+    activation = latents[torch.from_numpy(rows), torch.from_numpy(numbers[owner])]
+    return Probe(Pushed(exam.court, exam.source, split, rows, readouts), owner, activation)
+
+
+class Pushed:
+    """The model read at fixed sites of one split, given what is added there."""
+
+    def __init__(self, court: Court, source: str, split: Split, rows: np.ndarray, readouts: Readouts) -> None:
+        self.model, self.hookpoint, self.readouts = court.model(source), court.hookpoint, readouts
+        sample = court.sample(source, split)
+        self.hidden = _hidden(court, source, split)
+        window = reach(self.model, self.hookpoint.layer, court.protocol.attribution_window)
+        document = sample.document.numpy()
+        starts = np.searchsorted(document, np.arange(sample.documents))
+        ends = np.append(starts[1:], len(document))
+        self.window, self.starts = window, torch.from_numpy(starts[document[rows]])
+        self.positions = torch.from_numpy(rows) - self.starts
+        ahead = rows[:, None] + np.arange(1, window + 1)
+        inside = ahead < ends[document[rows]][:, None]
+        tokens = sample.token_id.astype(np.int64)
+        self.following = torch.from_numpy(np.where(inside, tokens[np.minimum(ahead, len(tokens) - 1)], -1))
+        drawn = np.random.default_rng(court.seed("foreign tokens")).integers(0, len(tokens), ahead.shape)
+        self.foreign = torch.from_numpy(tokens[drawn])
+
+    def __call__(self, sites: torch.Tensor, delta: torch.Tensor) -> Scores:
+        places = self.positions[sites]
+        order = torch.argsort(places, stable=True)
+        edits = delta.shape[1] if self.window == 1 else min(EDITS, delta.shape[1])
+        values, tops = [], []
+        at = 0
+        while at < len(order):
+            # Texts of like length share a batch; behind the last block there is no prefix to carry.
+            longest = 0 if self.window == 1 else int(places[order[-1]])
+            rows = order[at : at + max(TOKENS // (longest + edits * self.window), 1)]
+            at += len(rows)
+            found = [self._score(sites[rows], some) for some in delta[rows].split(edits, dim=1)]
+            values.append(torch.cat([value for value, _ in found], dim=1))
+            tops.append(torch.cat([top for _, top in found], dim=1))
+        back = torch.argsort(order)
+        return Scores(torch.cat(values)[back], torch.cat(tops)[back])
+
+    def _score(self, rows: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        positions = self.positions[rows]
+        span = torch.arange(int(positions.max()) + self.window)
+        at = (self.starts[rows, None] + span).clamp_max(len(self.hidden) - 1)
+        step = residual_step(self.model, self.hookpoint, delta)
+        logits = edited_logits(self.model, self.hookpoint.layer, self.hidden[at], positions, step, self.window).float()
+        return self.readouts.score(logits, self.following[rows], self.foreign[rows]), logits.detach().argmax(dim=-1)
+
+
+@lru_cache(maxsize=4)
+def _hidden(court: Court, source: str, split: Split) -> torch.Tensor:
+    """float32 [n, d]: the output of the hooked block at every token of the sample, not rounded as on disk."""
+    sample: Sample = court.sample(source, split)
+    point = HookPoint(layer=court.hookpoint.layer, site="resid_post")
+    lengths = np.bincount(sample.document.numpy())
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = torch.from_numpy(sample.token_id.astype(np.int64))
+    out: torch.Tensor | None = None
+    for batch in token_batches(lengths.tolist(), court.experiment.capture.batch_tokens):
+        ids = torch.nn.utils.rnn.pad_sequence([tokens[starts[i] : starts[i + 1]] for i in batch], batch_first=True)
+        mask = (torch.arange(ids.shape[1]) < torch.from_numpy(lengths[batch])[:, None]).long()
+        found = capture(court.model(source), ids, mask, (point,))[point]
+        out = torch.empty((len(tokens), found.shape[-1]), dtype=found.dtype) if out is None else out
+        for row, i in enumerate(batch):
+            out[starts[i] : starts[i + 1]] = found[row, : lengths[i]]
+    assert out is not None
+    return out
+
+
+@lru_cache(maxsize=4)
+def _readers(court: Court, source: str, targets: int) -> torch.Tensor:
+    """`row_space` at tokens of FIT drawn at random, the same for every SAE of the model."""
+    readouts = Readouts(court.experiment, court.tokenizer)
+    sample = court.sample(source, Split.FIT)
+    window = reach(court.model(source), court.hookpoint.layer, court.protocol.attribution_window)
+    readable = np.flatnonzero(readouts.readable(sample, window))
+    rows = np.sort(np.random.default_rng(court.seed("readers")).permutation(readable)[:READER_SITES])
+    score = Pushed(court, source, Split.FIT, rows, readouts)
+    return attribution.row_space(score, len(rows), sample.x.shape[1], targets)
+
+
+def _plain(found: Any) -> Any:
+    """Arrays as lists, tuples with names as objects."""
+    if hasattr(found, "_asdict"):
+        return {name: _plain(value) for name, value in found._asdict().items()}
+    if isinstance(found, dict):
+        return {name: _plain(value) for name, value in found.items()}
+    return found.tolist() if isinstance(found, np.ndarray) else found
+
+
+def _revive(plain: Plain) -> Attribution:
+    """The inverse of `_plain` for one range."""
+    arrays = {name: np.asarray(value) for name, value in plain.items() if isinstance(value, list)}
+    nested = {name: _arrays(plain[name]) for name in ("nulls", "ablation")}
+    directions = {
+        name: Direction(**{key: _arrays(value) for key, value in one.items()})
+        for name, one in plain["directions"].items()
+    }
+    arrays.pop("groups")
+    return Attribution(**arrays, **nested, directions=directions)
+
+
+def _arrays(value: Any) -> Any:
+    return {key: np.asarray(v) for key, v in value.items()} if isinstance(value, dict) else np.asarray(value)
+
+
+def revive_attributions(evidence: Evidence) -> dict[str, list[Attribution]]:
+    """Every SAE's attribution, by arm; an arm of which one SAE has no alive latent is absent."""
+    shown = {arm: [[part for part in seed if part] for seed in seeds] for arm, seeds in evidence.of(NAME).items()}
+    return {
+        arm: [attribution.join([_revive(part) for part in seed]) for seed in seeds]
+        for arm, seeds in shown.items()
+        if all(seeds)
+    }
+
+
+def _summarise(evidence: Evidence) -> Metric:
+    arms = revive_attributions(evidence)
+    if MAIN not in arms:
+        return attributed.nothing(evidence.seeds, NO_LATENT)
+    return attributed.summarise(
+        arms,
+        latents=evidence.protocol.attributed_latents,
+        seed=evidence.bootstrap["seed"],
+    )
+
+
+def rows(evidence: Evidence) -> Plain | None:
+    """What `metrics/attribution.json` holds: the registered latents of every seed with their curves."""
+    found = revive_attributions(evidence).get(MAIN)
+    if found is None:
+        return None
+    (groups, *_) = [part["groups"] for part in evidence.of(NAME)[MAIN][0] if part]
+    return {
+        "doses": list(DOSES),
+        "groups": groups,
+        "latents": attributed.table(found, evidence.protocol.attributed_latents),
+    }
+
+
+NAME = "causal_attribution"
+ATTRIBUTION = Divided(PARTS, _examine, _summarise)
