@@ -60,6 +60,16 @@ def misses(interval: Interval | None, direction: Direction, threshold: float) ->
     return interval[1] < threshold if direction == ">=" else interval[0] > threshold
 
 
+def corrected(metric: Metric) -> float | None:
+    """The value as a share of the way from its hardest null to its ceiling; None where one of them is not known."""
+    means = [null.mean for null in metric.nulls.values() if null.mean is not None and _finite(null.mean)]
+    if metric.value is None or metric.ceiling is None or not means or not _finite(metric.value, metric.ceiling):
+        return None
+    hardest = max(means) if metric.direction == ">=" else min(means)
+    whole = metric.ceiling - hardest
+    return (metric.value - hardest) / whole if abs(whole) > 1e-9 else None
+
+
 def _overall(outcomes: Sequence[Outcome]) -> Outcome:
     if Outcome.NO_GO in outcomes:
         return Outcome.NO_GO
@@ -83,6 +93,8 @@ def _judge(criterion: Criterion, metric: Metric | None, protocol: Protocol, inta
         n=metric.n if metric else 0,
         unit_of_sampling=criterion.unit_of_sampling,
         nulls={name: _printable(null) for name, null in metric.nulls.items()} if metric else {},
+        ceiling=metric.ceiling if metric else None,
+        corrected=corrected(metric) if metric else None,
     )
 
 

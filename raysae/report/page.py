@@ -122,6 +122,8 @@ def _verdict_row(name: str, row: Plain, metric: Plain, protocol: Plain) -> Plain
         "sampled": f"{words.spaced(row.get('unit_of_sampling', 'unit'))}{'' if row.get('n') == 1 else 's'}",
         "seeds": words.plural(metric["seeds"], "seed") if isinstance(metric.get("seeds"), int) else "",
         "nulls": [_null(null, numbers, protocol) for null, numbers in (row.get("nulls") or {}).items()],
+        "ceiling": words.number(row.get("ceiling")),
+        "corrected": None if words.finite(row.get("corrected")) is None else words.number(row["corrected"]),
         "reason": row.get("reason", ""),
         "guard": words.FVU_GUARD if guard else "",
     }

@@ -71,6 +71,7 @@ class Metric(BaseModel):
     per_seed: tuple[float, ...] = ()
     nulls: dict[str, NullValue] = {}
     ceiling: float | None = None
+    """The best that can be reached: by supervision on the same data, or by a perfect SAE."""
     gates: tuple[Gate, ...] = ()
     also: dict[str, float | None] = {}
     """Rival readings and diagnostics: printed, never used for the verdict."""
@@ -95,6 +96,9 @@ class CriterionVerdict(BaseModel):
     n: int
     unit_of_sampling: str
     nulls: dict[str, NullValue]
+    ceiling: float | None = None
+    corrected: float | None = None
+    """(value - null) / (ceiling - null), with the mean of the null that comes nearest to the ceiling (SCIENCE 0.5)."""
 
 
 class Verdict(BaseModel):

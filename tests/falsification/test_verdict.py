@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from raysae.falsification import CRITERIA, NULLS, Protocol, decide
+from raysae.falsification.verdict import corrected
 from raysae.types import CriterionVerdict, Gate, Metric, NullValue, Outcome, Reason, Verdict
 
 NAN = float("nan")
@@ -162,3 +163,12 @@ def test_a_metric_of_another_criterion_is_an_error(make_protocol: Make, make_met
     protocol = make_protocol(criteria=["sparsity"])
     with pytest.raises(ValueError, match="handed in for criterion sparsity"):
         decide(protocol, {"sparsity": make_metric("fidelity")}, sealed_sha256="", source_sha256="")
+
+
+def test_the_corrected_effect_is_the_share_of_the_way_from_the_hardest_null_to_the_ceiling(make_metric):
+    nulls = {"a": NullValue(mean=0.1, p95=0.1), "b": NullValue(mean=0.4, p95=0.5), "c": NullValue(mean=None, p95=None)}
+    assert corrected(make_metric("alignment", value=0.7, ceiling=0.9, nulls=nulls)) == pytest.approx(0.6)
+    fvu = {"a": NullValue(mean=0.9, p95=0.9), "b": NullValue(mean=0.5, p95=0.5)}
+    assert corrected(make_metric("reconstruction", value=0.1, ceiling=0.0, nulls=fvu)) == pytest.approx(0.8)
+    assert corrected(make_metric("alignment", value=0.7, ceiling=0.4, nulls=nulls)) is None, "the null is the ceiling"
+    assert corrected(make_metric("alignment", ceiling=0.9, nulls={})) is None

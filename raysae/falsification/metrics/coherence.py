@@ -218,11 +218,16 @@ def _metric(
         seeds=len(main),
         per_seed=tuple(float(judge(*_arrays(seed)).coherent.mean()) for seed in main) if n else (),
         nulls=nulls,
-        ceiling=also.get("mean_ceiling_j"),
+        ceiling=_ceiling(main) if n else None,
         gates=gates,
         also=also,
         not_run=not_run,
     )
+
+
+def _ceiling(main: Sequence[Sequence[Unit]]) -> float:
+    """CFC of the best supervised edit, judged by the rule the latents are."""
+    return float(_coherent([[unit._replace(latents=unit.ceiling) for unit in seed] for seed in main]).mean())
 
 
 def _mean_of_known(units: Sequence[Unit], field: str) -> float | None:

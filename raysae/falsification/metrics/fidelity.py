@@ -67,6 +67,7 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, bootstrap: int, seed: in
         seeds=len(arms[MAIN]),
         per_seed=estimate.per_seed if defined else (),
         nulls=nulls,
+        ceiling=1.0,
         gates=(gate,),
         also={
             "delta_ce": mean_per(main, "lost"),

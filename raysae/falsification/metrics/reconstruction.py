@@ -100,6 +100,7 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap
         seeds=len(arms[MAIN]),
         per_seed=estimate.per_seed if estimate.interval else (),
         nulls=nulls,
+        ceiling=0.0,
         gates=(l0_gate(main, l0_cap),),
         also={
             "explained_variance": 1 - estimate.value if estimate.interval else None,
