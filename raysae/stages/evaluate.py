@@ -56,7 +56,7 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     progress.total(len(items))
     progress.advance(len(done))
     todo = [item for item in items if _name(item) not in done]
-    for answer in map_blocks(Examiner, (experiment, mark), todo, actors=2):
+    for answer in map_blocks(Examiner, (experiment, mark), todo, actors=experiment.protocol.actors):
         info = BlockInfo.model_validate(answer["block"])
         done[info.name] = info
         progress.advance(1, answer["text"])

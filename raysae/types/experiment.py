@@ -273,6 +273,8 @@ class ProtocolConfig(_Part):
     """Tokens of each split at which each alive latent is pushed, at most."""
     attribution_window: int = Field(default=8, gt=0)
     """Next tokens whose log-probability is the task score."""
+    actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """Actors that examine SAEs; how many changes no number."""
 
 
 class Experiment(_Part):
