@@ -11,13 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import csr_array, issparse
+from scipy.sparse import csr_array
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, GroupKFold
 from sklearn.neural_network import MLPClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.falsification.metrics.tallies import Tally, accuracy, contrast
@@ -26,7 +24,7 @@ from raysae.types.metric import Metric
 BUDGET = 10_000
 """FIT tokens a probe is trained on, whole documents."""
 FOLDS = 3
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Inverse L2 penalties that are tried."""
 ITERATIONS = 200
 HIDDEN = 64
@@ -69,12 +67,10 @@ def fit(
         raise ValueError(
             f"{len(classes)} classes in {documents} labelled documents; allowed: two classes or more, {FOLDS} documents"
         )
-    # The intercept is free, so centring changes nothing but the number of steps; it would fill a sparse matrix.
-    scale = StandardScaler(with_mean=not issparse(x))
-    logistic = LogisticRegression(class_weight="balanced", max_iter=ITERATIONS, tol=1e-3)
+    centre, scale = _units(x)
     search = GridSearchCV(
-        make_pipeline(scale, logistic),
-        {"logisticregression__C": STRENGTHS},
+        LogisticRegression(class_weight="balanced", max_iter=ITERATIONS, tol=1e-3),
+        {"C": STRENGTHS},
         scoring="balanced_accuracy",
         cv=GroupKFold(FOLDS),
     )
@@ -82,15 +78,13 @@ def fit(
         # The number of steps is part of the budget; a class that a fold does not hold is no accident of ours.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", "y_pred contains classes")
-        search.fit(x, y, groups=document)
-    scale, logistic = (step for _, step in search.best_estimator_.steps)
-    weights, intercept = logistic.coef_ / scale.scale_, logistic.intercept_.astype(np.float64)
-    if scale.with_mean:
-        intercept = intercept - weights @ scale.mean_
+        search.fit(_in_units(x, centre, scale), y, groups=document)
+    weights = search.best_estimator_.coef_.astype(np.float64) / scale
+    intercept = search.best_estimator_.intercept_ - weights @ centre
     if len(classes) == 2:  # scikit-learn keeps one row: the log odds of the second class.
         weights = np.concatenate([np.zeros_like(weights), weights])
         intercept = np.concatenate([np.zeros_like(intercept), intercept])
-    return Probe(classes, weights.astype(np.float64), intercept, float(search.best_params_["logisticregression__C"]))
+    return Probe(classes, weights, intercept, float(search.best_params_["C"]))
 
 
 def logits(probe: Probe, x: Features) -> Float[np.ndarray, "n c"]:
@@ -117,11 +111,12 @@ def predict_nonlinear(
     rng, y = np.random.default_rng(seed), fit_y[rows]
     classes = np.unique(y)
     even = np.concatenate([rng.choice(rows[y == one], len(rows) // len(classes)) for one in classes])
-    scale = StandardScaler(with_mean=not issparse(fit_x))
+    centre, scale = _units(fit_x[even])
     network = MLPClassifier((HIDDEN,), early_stopping=True, n_iter_no_change=5, max_iter=50, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return make_pipeline(scale, network).fit(fit_x[even], fit_y[even]).predict(x)
+        network.fit(_in_units(fit_x[even], centre, scale), fit_y[even])
+    return np.asarray(network.predict(_in_units(x, centre, scale)))
 
 
 def within_budget(
@@ -210,6 +205,27 @@ def summarise(arms: Mapping[str, Sequence[Probed]], *, bootstrap: int, seed: int
         also=also,
         not_run=None if main.interval else "No TEST token carries the label.",
     )
+
+
+def _units(x: Features) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
+    """What to subtract from each column and what to divide it by: its deviation, but never less than the median one.
+
+    A latent that fires once on FIT would else be blown up, and decide alone where it fires more often. The intercept is
+    free, so subtracting changes nothing but the number of steps; it would fill a sparse matrix.
+    """
+    sparse = isinstance(x, csr_array)
+    mean = np.asarray(x.mean(axis=0, dtype=np.float64)).ravel()
+    square = np.asarray((x.multiply(x) if sparse else x * x).mean(axis=0, dtype=np.float64)).ravel()
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    moves = deviation[deviation > 0]
+    scale = np.maximum(deviation, np.median(moves)) if len(moves) else np.ones_like(deviation)
+    return (np.zeros_like(mean) if sparse else mean), scale
+
+
+def _in_units(x: Features, centre: Float[np.ndarray, " d"], scale: Float[np.ndarray, " d"]) -> Features:
+    if isinstance(x, csr_array):
+        return csr_array(x * (1 / scale))
+    return np.asarray((x - centre) / scale)
 
 
 def _documents(seeds: Sequence[Probed]) -> int:

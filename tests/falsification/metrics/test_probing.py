@@ -79,7 +79,7 @@ def test_a_contrast_is_paired_by_document_and_seed():
 def test_a_probe_finds_what_is_there_and_says_it_in_the_units_of_its_input(sparse: bool, classes: int):
     fit, test = blobs(0), blobs(1)
     for part in (fit, test):
-        part["x"] = np.maximum(part["x"] * np.geomspace(0.01, 100, 16), 0)
+        part["x"] = np.maximum(part["x"] * np.geomspace(0.1, 10, 16), 0)
         part["y"] = np.minimum(part["y"], classes - 1)
     make = csr_array if sparse else np.asarray
     found = probing.fit(make(fit["x"]), fit["y"], fit["document"], seed=0)
@@ -101,6 +101,20 @@ def test_sparse_and_dense_inputs_give_the_same_probe():
     assert dense.strength == sparse.strength
     assert dense.weights == pytest.approx(sparse.weights, abs=0.02)
     assert dense.intercept == pytest.approx(sparse.intercept, abs=0.02)
+
+
+def test_a_latent_that_fires_once_on_fit_decides_nothing_where_it_fires_often():
+    fit, test = blobs(0), blobs(1)
+    for part, firings in ((fit, 1), (test, len(test["y"]))):
+        part["x"] = np.concatenate([np.maximum(part["x"], 0), np.zeros((len(part["y"]), 1))], axis=1)
+        part["x"][:firings, -1] = 1.0
+    said = [
+        probing.predict(
+            probing.fit(csr_array(fit["x"][:, :width]), fit["y"], fit["document"], seed=0), test["x"][:, :width]
+        )
+        for width in (16, 17)
+    ]
+    assert (said[0] == said[1]).mean() > 0.95
 
 
 def test_the_nonlinear_probe_sees_what_no_line_separates():
