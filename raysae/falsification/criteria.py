@@ -4,14 +4,19 @@ from raysae.errors import BadInput
 from raysae.falsification.criterion import (
     ALIGNMENT,
     ATTRIBUTION,
+    BENEFIT_NEGLIGIBLE,
+    BRITTLENESS,
     CE_GAP_NATS,
     CE_RECOVERED,
     CEILING_J,
     COHERENCE,
     CORRECTED_J,
+    DETECTED,
     F1_RECOVERED,
     FVU_LIMIT,
+    LEAKAGE,
     LINEARITY,
+    MINIMAL_PAIRS,
     REDUNDANCY,
     SEED_SHARE,
     SEEDS_FOR_GO,
@@ -240,6 +245,64 @@ _ROWS = (
         min_seeds=SEEDS_FOR_GO,
         gates=("the denominator is the registered number of ranks; a rank without a latent fails",),
         reads_labels=False,
+    ),
+    Criterion(
+        name="leakage",
+        title="Guiding the SAE with step labels adds no label information that the model did not compute.",
+        metric="The worst of four guided-minus-baseline differences in probe accuracy: memorisation of control labels, "
+        "template shortcut, cue following, a model with random weights (SCIENCE 5.4).",
+        rivals=(
+            "alt_a_difference: |guided - baseline| on UNSEEN, which would reward useless guidance",
+            "alt_b_residual: accuracy above chance that is left without the designated latents",
+            "benefit: guided - baseline on minimal pairs",
+        ),
+        direction="<=",
+        threshold=LEAKAGE,
+        unit="balanced accuracy",
+        unit_of_sampling="document",
+        statistic="mean",
+        minimum_n=248,  # 80 % power for a difference <= 0.05 at a discordance of 0.1 (SCIENCE 0.8).
+        largest_mde=None,
+        # Its nulls are inside: control labels and the random model are channels, permuted labels and the surface model
+        # tripwires. Guidance by permuted labels leaks nothing and is stopped by the benefit.
+        voiding_nulls=(),
+        informational_nulls=(),
+        min_seeds=SEEDS_FOR_GO,
+        gates=(
+            "no accuracy of 0.99 or more on UNSEEN or PAIR",
+            "guided latents more than 0.05 above the surface model on UNSEEN and PAIR",
+            "guided latents at most 0.02 above the best probe on raw activations",
+            "permuted labels cannot be read",
+            "no text in two splits",
+            "the guided probe's weight is not on position-coded latents",
+            f"at least {MINIMAL_PAIRS} minimal pairs",
+            "lower bound of the benefit on minimal pairs above 0; an upper bound of at most "
+            f"{BENEFIT_NEGLIGIBLE} is no benefit",
+        ),
+        reads_labels=True,
+    ),
+    Criterion(
+        name="brittleness",
+        title="Matched latents detect their factors as well when the text changes and its meaning does not.",
+        metric="Relative loss of mean F1 of the one-to-one matched latents, thresholds from clean FIT text, under the "
+        "worst of paraphrase, token injection, cue removal and length shift (SCIENCE 7; the threshold is a choice of "
+        "this project).",
+        rivals=("the loss under each perturbation", "clean_score"),
+        direction="<=",
+        threshold=BRITTLENESS,
+        unit="relative loss",
+        unit_of_sampling="document",
+        statistic="mean",
+        minimum_n=59,
+        largest_mde=None,
+        voiding_nulls=("random_dictionary", "permuted_labels", "random_model"),
+        informational_nulls=(),
+        min_seeds=SEEDS_FOR_GO,
+        gates=(
+            f"lower bound of the score on clean text at least {DETECTED}, else there is nothing to lose",
+            "all four perturbations were measured",
+        ),
+        reads_labels=True,
     ),
 )
 

@@ -22,6 +22,13 @@ TRANSFER = 0.80
 ATTRIBUTION = 0.80
 LINEARITY = 0.8
 SPECIFICITY = 0.5
+LEAKAGE = 0.05
+BENEFIT_NEGLIGIBLE = 0.02
+"""Guidance that adds no more than this on minimal pairs does nothing worth having (SCIENCE 5.4)."""
+MINIMAL_PAIRS = 500
+BRITTLENESS = 0.10
+DETECTED = 0.5
+"""Below this score on clean text there is nothing to lose."""
 SEED_SHARE = 0.80
 """A factor or circuit variable counts only if it holds in this share of the seeds (SCIENCE 3.3, 4.6)."""
 SEEDS_FOR_GO = 5

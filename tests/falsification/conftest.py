@@ -40,12 +40,13 @@ def make_metric() -> Callable[..., Metric]:
 
     def make(name: str, **changes: Any) -> Metric:
         row = CRITERIA[name]
+        line = row.threshold
         good, bad = (
             ((0.99, (0.98, 1.0)), (0.1, (0.05, 0.2)))
             if row.direction == ">="
-            else ((0.05, (0.04, 0.06)), (0.9, (0.8, 1.0)))
+            else ((0.5 * line, (0.4 * line, 0.6 * line)), (0.9, (0.8, 1.0)))
         )
-        n = {"alignment": 200, "causal_interchange": 60, "causal_attribution": 30}.get(name, 200)
+        n = {"alignment": 200, "causal_interchange": 60, "causal_attribution": 30}.get(name, max(200, row.minimum_n))
         fields: dict[str, Any] = {
             "name": name,
             "unit": row.unit,
