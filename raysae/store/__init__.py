@@ -13,12 +13,13 @@ from raysae.store.manifest import (
     write_json,
 )
 from raysae.store.run_folder import RunFolder
-from raysae.store.state import load_state, save_state
+from raysae.store.state import Checkpoints, load_state, save_state
 from raysae.store.tokens import TokenStore
 
 __all__ = [
     "ActivationStore",
     "BlockInfo",
+    "Checkpoints",
     "Ledger",
     "Manifest",
     "RunFolder",
