@@ -21,11 +21,11 @@ from raysae.training.hold import Hold, HoldName
 from raysae.training.losses import DecorrelationForm, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
 from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.experiment import LossConfig, TrainConfig, run_only
 
 AllReduce = Callable[[Tensor], object]
 """Sums a flat float32 tensor over the workers, in place."""
-NOT_OF_A_RUN = {"seeds", "workers", "checkpoint_steps", "gpu"}
+NOT_OF_A_RUN = {"seeds"} | run_only(TrainConfig)
 """Fields of TrainConfig that may differ between a checkpoint and the run that takes it up."""
 WINDOW = (*STATISTICS, "decorrelation", "loss", "steps", "tokens")
 

@@ -184,9 +184,13 @@ class TrainConfig(_Part):
     """A batch is cut into so many shards, each selected and differentiated alone, then summed pairwise. This, not the
     number of workers, is part of what the SAE is: 1 or 2 workers give the same weights, bit for bit."""
     workers: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
-    """Ray Train workers; must divide `shards`."""
+    """Ray Train workers; 1, 2, 4, ... and a divisor of `shards`: sums over workers are pairwise."""
+    together: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 8
+    """SAEs on one stream of activations that are trained at the same time, each batch read once for all of them."""
     checkpoint_steps: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 250
     """Steps between two checkpoints."""
+    keep_checkpoints: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
+    """How many of the newest are kept while an SAE is in training, beside the best; none once it is finished."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of the encoder's product and what it selects; weights, gradients and Adam are float32 either way."""
     gpu: Annotated[bool, Field(json_schema_extra=RUN_ONLY)] = False
@@ -203,6 +207,11 @@ class TrainConfig(_Part):
             )
         if not self.seed_numbers:
             raise ValueError("train.seeds=0 trains nothing; allowed: at least 1; type train.seeds=2")
+        if self.workers & (self.workers - 1):
+            raise ValueError(
+                f"train.workers={self.workers} cannot sum pairwise; allowed: 1, 2, 4, 8, ...; "
+                f"type train.workers={1 << (self.workers.bit_length() - 1)}"
+            )
         if self.shards % self.workers:
             raise ValueError(
                 f"train.workers={self.workers} does not divide train.shards={self.shards}; "
@@ -340,12 +349,18 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
+def run_only(part: type[BaseModel]) -> set[str]:
+    """Names of its fields that are marked RUN_ONLY."""
+    extras = {name: field.json_schema_extra for name, field in part.model_fields.items()}
+    return {name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("run_only")}
+
+
 def _identity(part: BaseModel) -> dict[str, Any]:
     """A field marked RUN_ONLY is left out, at any depth."""
     kept: dict[str, Any] = {}
-    for name, field in type(part).model_fields.items():
-        extra = field.json_schema_extra
-        if isinstance(extra, dict) and extra.get("run_only"):
+    left_out = run_only(type(part))
+    for name in type(part).model_fields:
+        if name in left_out:
             continue
         value = getattr(part, name)
         kept[name] = (

@@ -1,8 +1,6 @@
 """The trainer: learns what was planted, resumes to the bit, and gives every number of workers the same SAE."""
 
 import json
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -218,34 +216,3 @@ def test_one_thread_and_two_agree_closely():
     two = run(trainer(), 0, 20).finished()
     torch.set_num_threads(1)
     torch.testing.assert_close(run(trainer(), 0, 20).finished().W_dec, two.W_dec, rtol=1e-4, atol=1e-4)
-
-
-WORKER = """
-import sys, torch, torch.distributed as dist
-from safetensors.torch import save_file
-from raysae.saes import build
-from raysae.training import SAETrainer
-from raysae.types.experiment import LossConfig, TrainConfig
-folder, rank, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-torch.set_num_threads(1)
-if count > 1:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count)
-train = TrainConfig(steps=30, batch_tokens=256, dead_after_tokens=1024, lr=0.01)
-trainer = SAETrainer(build("batch_topk", 32, 256, 4, 0), LossConfig(), train, 4, 1.5)
-for step in range(30):
-    x = torch.randn(256, 32, generator=torch.Generator().manual_seed(step))
-    shards = x.chunk(2) if count == 1 else [x.chunk(2)[rank]]
-    trainer.step(shards, dist.all_reduce if count > 1 else (lambda flat: None))
-save_file(trainer.state()[0], f"{folder}/state-{count}-{rank}.safetensors")
-"""
-
-
-@pytest.mark.slow
-def test_two_gloo_processes_give_the_bits_of_one(tmp_path):
-    jobs = [(0, 1), (0, 2), (1, 2)]
-    processes = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(tmp_path), str(rank), str(count)]) for rank, count in jobs
-    ]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    files = [(tmp_path / f"state-{count}-{rank}.safetensors").read_bytes() for rank, count in jobs]
-    assert files[0] == files[1] == files[2]
