@@ -23,3 +23,9 @@ class Refused(RaysaeError):
     """A phase gate, a broken seal or a failed verification."""
 
     status = 5
+
+
+class Stopped(RaysaeError):
+    """The process was asked to end and left everything so that the same command goes on."""
+
+    status = 143

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -107,19 +106,12 @@ def decode(sae: SparseAutoencoder, latents: torch.Tensor) -> torch.Tensor:
 
 
 def fit_margins(
-    sae: SparseAutoencoder,
-    store: ActivationStore,
-    tokens: Path,
-    hookpoint: HookPoint,
-    alive_rate: float,
-    l0_cap: float,
-    limit: int,
+    sae: SparseAutoencoder, sample: Sample, mean: torch.Tensor, alive_rate: float, l0_cap: float
 ) -> dict[str, Any]:
-    """How far inside the thresholds an SAE lies on FIT (the sweep's rule)."""
-    sample = read_sample(store, TokenStore(tokens), Split.FIT, hookpoint, limit)
+    """How far inside the thresholds an SAE lies on a sample of FIT (the sweep's rule); `mean` is that of TRAIN."""
     latents = encode(sae, sample.x)
     alive = sparsity.alive_latents(latents, alive_rate)
-    mean, active = torch.from_numpy(store.mean(hookpoint)).float(), (latents != 0).sum(dim=1)
+    active = (latents != 0).sum(dim=1)
     errors = reconstruction.document_errors(
         sample.x, decode(sae, latents), mean, sample.document, sample.documents, active
     )

@@ -133,7 +133,7 @@ def map_blocks(
     for row in results.iter_rows():
         answer = json.loads(row["answer"])
         if "error" in answer:
-            raise _revive(answer)
+            raise revive(answer)
         yield answer["value"]
 
 
@@ -161,7 +161,8 @@ class _Guarded:
         return {"answer": answers}
 
 
-def _revive(answer: dict[str, Any]) -> RaysaeError:
+def revive(answer: dict[str, Any]) -> RaysaeError:
+    """A worker's error, {error, status}, as the exception it was."""
     kind = {BadInput.status: BadInput, Refused.status: Refused}.get(answer["status"], RaysaeError)
     error = kind.__new__(kind)  # the message is already one line
     RaysaeError.__init__(error, answer["error"])

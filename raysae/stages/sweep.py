@@ -1,26 +1,31 @@
-"""Ray Tune over expansion factor and sparsity penalty: one small SAE a trial, judged by its margins on FIT.
+"""Ray Tune over expansion factor and sparsity penalty: many small SAEs, each judged by its margins on FIT.
 
-A trial trains inside its trainable (a Ray Train run inside a trial costs half a minute of process start-up); it
-declares one CPU and starts nothing of its own, so trials cannot deadlock. TEST is closed to this stage.
+All points learn from one stream of activations, so a Tune trial is a share of the points, trained together
+(cotrain.py) and judged on one sample: start-up, reading and shuffling are paid once for all of them. It trains inside
+its trainable (a Ray Train run inside a trial costs half a minute of process start-up), declares one CPU and starts
+nothing of its own, so trials cannot deadlock. TEST is closed to this stage.
 """
 
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raysae.errors import BadInput
+from raysae.errors import BadInput, RaysaeError
 from raysae.falsification.criterion import SWEEP_RULE
 from raysae.stages.capture import MAIN
-from raysae.stages.measure import fit_margins
+from raysae.stages.cotrain import Course, Place, train_together
+from raysae.stages.halt import Halt, halting
+from raysae.stages.jobs import SAEJob, plan
+from raysae.stages.measure import fit_margins, read_sample
 from raysae.stages.progress import StageProgress
-from raysae.stages.resources import connect, local_mode
-from raysae.stages.train import SAEJob, make_trainer, plan
-from raysae.store import Manifest, describe_file, write_json
-from raysae.types import Experiment
+from raysae.stages.resources import connect, local_mode, revive
+from raysae.store import ActivationStore, Manifest, TokenStore, describe_file, write_json
+from raysae.types import Experiment, HookPoint, Split
 from raysae.types.experiment import LossConfig, SAEConfig, fingerprint, stream_seed
 
 
@@ -77,12 +82,14 @@ def sweep(
         )
         for number, point in enumerate(points)
     ]
-    progress.total(len(trials))
-    results = {t.number: found for t in trials if (found := _finished(t)) is not None}
-    progress.advance(len(results))
-    todo = [trial for trial in trials if trial.number not in results]
+    todo = [trial for trial in trials if _finished(trial) is None]
+    steps = experiment.sweep.steps
+    progress.total(len(trials) * steps)
+    progress.at((len(trials) - len(todo)) * steps)
     if todo:
-        _run(todo, out, experiment.sweep.concurrent, progress)
+        connect()
+        with halting(out):
+            _run(todo, out.absolute(), experiment.sweep.concurrent, experiment.train.together, progress)
     rows = []
     for trial, point in zip(trials, points, strict=True):
         result = _finished(trial)
@@ -119,16 +126,15 @@ def _loss(experiment: Experiment, point: dict[str, Any]) -> LossConfig:
 
 def _job(experiment: Experiment, base: SAEJob, point: dict[str, Any], out: Path, mark: str) -> SAEJob:
     assert base.arm == MAIN
-    steps = experiment.sweep.steps
-    schedule = experiment.train.model_copy(update={"steps": steps, "checkpoint_steps": steps})
     return replace(
         base,
         # A trial shares no stream with the SAEs that are judged.
         seed=-1,
+        order="sae/sweep/order",
         out=out.absolute(),
         sae=_sae(experiment, point),
         loss=_loss(experiment, point),
-        train=schedule,
+        train=experiment.train.model_copy(update={"steps": experiment.sweep.steps}),
         fingerprint=fingerprint({"sweep": mark, "point": point}),
     )
 
@@ -141,58 +147,82 @@ def _finished(trial: _Trial) -> dict[str, Any] | None:
     return found["result"] if found["fingerprint"] == trial.job.fingerprint else None
 
 
-def measure_trial(trial: _Trial) -> dict[str, Any]:
-    """Train one point and judge it on FIT."""
+def _shares(trials: Sequence[_Trial], concurrent: int, together: int) -> list[list[_Trial]]:
+    """As many as run at the same time, or more where a share would be too large; neighbours in the grid, which cost
+    about the same, go to different shares."""
+    count = max(min(concurrent, len(trials)), -(-len(trials) // together))
+    return [list(trials[i::count]) for i in range(count)]
+
+
+def measure_together(number: int, trials: Sequence[_Trial], out: Path) -> None:
+    """Train share `number` of the points on their one stream and judge each on FIT; leaves a file for each."""
     import torch
 
     torch.set_num_threads(1)
-    job = trial.job
-    trainer, store, point = make_trainer(job, torch.device("cpu"))
-    order = stream_seed(job.experiment_seed, "sae/sweep/order")
-    per_shard = job.train.batch_tokens // job.train.shards
-    for batch in itertools.islice(store.batches(point, job.train.batch_tokens, order), job.train.steps):
-        shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]) for s in range(job.train.shards)]
-        trainer.step(shards, lambda buffer: None)
-    result = fit_margins(trainer.finished(), store, trial.tokens, point, trial.alive_rate, trial.l0_cap, trial.limit)
-    write_json(job.out.with_suffix(".json"), {"fingerprint": job.fingerprint, "result": result})
-    return result
+    first = trials[0]
+    point = HookPoint.parse(first.job.hookpoint)
+    store = ActivationStore(first.job.activations)
+    sample = read_sample(store, TokenStore(first.tokens), Split.FIT, point, first.limit)
+    mean = torch.from_numpy(store.mean(point)).float()
+
+    def judge(course: Course) -> None:
+        result = fit_margins(course.trainer.finished(), sample, mean, first.alive_rate, first.l0_cap)
+        path = course.job.out.with_suffix(".json")
+        write_json(path, {"fingerprint": course.job.fingerprint, "result": result})
+
+    for done, text in train_together([trial.job for trial in trials], Place(), Halt(out), judge):
+        write_json(_board(out, number), {"done": done, "text": text})
+
+
+def _board(out: Path, number: int) -> Path:
+    return out / f"progress-{number}.json"
 
 
 def _trainable(config: dict[str, Any]) -> None:
-    from ray import tune
+    number, _, out = config["share"]
+    try:
+        measure_together(*config["share"])
+    except RaysaeError as error:  # as a value: Tune would wrap it
+        write_json(_board(out, number), {"done": 0, "text": "", "error": str(error), "status": error.status})
 
-    tune.report(measure_trial(config["trial"]))
 
-
-def _run(todo: list[_Trial], out: Path, concurrent: int, progress: StageProgress) -> None:
-    if local_mode():
-        for trial in todo:
-            progress.advance(1, _say(measure_trial(trial)))
-        return
-    connect()
-    from ray import tune
-
+def _run(todo: list[_Trial], out: Path, concurrent: int, together: int, progress: StageProgress) -> None:
+    shares = _shares(todo, concurrent, together)
     before = progress.done
+    boards = [_board(out, number) for number in range(len(shares))]
+    for board in boards:
+        board.unlink(missing_ok=True)
 
     def look() -> tuple[float, str] | None:
-        results = [found for trial in todo if (found := _finished(trial)) is not None]
-        return before + len(results), _say(max(results, key=lambda result: result["margin"])) if results else ""
+        seen = [json.loads(board.read_text()) for board in boards if board.is_file()]
+        return (before + sum(said["done"] for said in seen), seen[-1]["text"]) if seen else None
 
-    store = out.absolute() / "ray_tune"
+    with progress.following(look):
+        if local_mode():
+            for number, share in enumerate(shares):
+                measure_together(number, share, out)
+        else:
+            _tune([(number, share, out) for number, share in enumerate(shares)], concurrent, out / "ray_tune")
+    said = [json.loads(board.read_text()) for board in boards if board.is_file()]
+    for board in boards:
+        board.unlink(missing_ok=True)
+    for answer in said:
+        if "error" in answer:
+            raise revive(answer)
+
+
+def _tune(arguments: list[tuple[int, list[_Trial], Path]], concurrent: int, store: Path) -> None:
+    from ray import tune
+
     tuner = tune.Tuner(
         tune.with_resources(_trainable, {"CPU": 1}),
-        param_space={"trial": tune.grid_search(todo)},
-        tune_config=tune.TuneConfig(metric="margin", mode="max", max_concurrent_trials=concurrent, reuse_actors=True),
+        param_space={"share": tune.grid_search(arguments)},
+        tune_config=tune.TuneConfig(max_concurrent_trials=concurrent, reuse_actors=True),
         run_config=tune.RunConfig(name="sweep", storage_path=str(store), verbose=0),
     )
-    with progress.following(look):
-        results = tuner.fit()
+    results = tuner.fit()
     if results.errors:
         raise results.errors[0]
     import shutil
 
     shutil.rmtree(store, ignore_errors=True)
-
-
-def _say(result: dict[str, Any]) -> str:
-    return f"best so far: fvu {result['fvu']:.3f}, l0 {result['l0']:.1f}, margin {result['margin']:+.2f}"

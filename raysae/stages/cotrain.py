@@ -1,0 +1,105 @@
+"""Several SAEs on one stream of activations: each batch is read, shuffled and sent to the device once, and every SAE
+takes its step on it in turn. A step depends on its own SAE and the batch alone, so each ends with the bits it has when
+it is trained alone; how many go together is no part of what they are.
+
+A checkpoint is one atomic file per SAE (weights, optimizer, counters, history, step). After a kill the stream starts at
+the least step of the group, and an SAE that is further waits until the stream has caught up with it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from raysae.stages.halt import Halt
+from raysae.stages.jobs import SAEJob, make_trainer
+from raysae.store import ActivationStore, Checkpoints
+from raysae.training import AllReduce, Diverged, SAETrainer
+
+HISTORY_STEPS = 25
+"""Steps between two points of the training curves: the only moments the device is asked for numbers."""
+
+
+class Place(NamedTuple):
+    """Where in a worker group this process stands."""
+
+    rank: int = 0
+    world: int = 1
+    all_reduce: AllReduce = lambda flat: None
+
+
+class Course:
+    """One SAE on its way through the stream."""
+
+    def __init__(self, job: SAEJob, store: ActivationStore, device: Any) -> None:
+        self.job = job
+        self.trainer: SAETrainer = make_trainer(job, store, device)
+        self.history: dict[str, list[float]] = {}
+        self.checkpoints = Checkpoints(job.out, job.fingerprint, job.train.keep_checkpoints)
+        if (found := self.checkpoints.load()) is not None:
+            tensors, header = found
+            self.trainer.restore(tensors, header["trainer"])
+            self.history = header["history"]
+
+    def step(self, shards: Sequence[Any], place: Place) -> None:
+        """Raises Diverged, with the checkpoint from before named, when numbers are read and are none."""
+        self.trainer.step(shards, place.all_reduce)
+        done, train = self.trainer.steps_done, self.job.train
+        try:
+            if done % HISTORY_STEPS == 0 or done == train.steps:
+                for name, value in self.trainer.metrics().items():
+                    self.history.setdefault(name, []).append(value)
+            if place.rank == 0 and done % train.checkpoint_steps == 0 and done < train.steps:
+                self.save()
+        except Diverged as error:
+            last = self.checkpoints.newest() or "none yet"
+            raise Diverged(f"{self.job.name}: {error}; last good checkpoint: {last}") from error
+
+    def save(self) -> None:
+        """Everything the next step depends on. Of checkpoints with the final k the one of the least FVU is the best."""
+        tensors, header = self.trainer.state()
+        k, fvu = (self.history.get(name, [None])[-1] for name in ("k", "fvu"))
+        score = fvu if k == self.job.sae.k else None
+        self.checkpoints.save(tensors, {"trainer": header, "history": self.history}, score)
+
+    def say(self) -> str:
+        fvu, l0 = (self.history[name][-1] for name in ("fvu", "l0"))
+        return f"{self.job.name}: fvu {fvu:.3f}, l0 {l0:.1f}"
+
+
+def train_together(
+    jobs: Sequence[SAEJob], place: Place, halt: Halt, finish: Callable[[Course], None]
+) -> Iterator[tuple[int, str]]:
+    """Train jobs of one stream; yields (steps done by all of them, a line) every HISTORY_STEPS.
+
+    At the end rank 0 calls `finish` on each and removes its checkpoints; when `halt` says so, all stop after the same
+    step and rank 0 leaves a checkpoint of each. Raises BadInput for a checkpoint that is cut short or of another run.
+    """
+    import torch
+
+    first = jobs[0]
+    device = torch.device("cuda" if first.train.gpu and torch.cuda.is_available() else "cpu")
+    store = ActivationStore(first.activations)
+    courses = [Course(job, store, device) for job in jobs]
+    start = min(course.trainer.steps_done for course in courses)
+    last = max(job.train.steps for job in jobs)
+    mine = range(place.rank * first.train.shards // place.world, (place.rank + 1) * first.train.shards // place.world)
+    per_shard = first.train.batch_tokens // first.train.shards
+    for step, batch in enumerate(islice(first.stream.batches(store, start), last - start), start):
+        shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]).to(device) for s in mine]
+        for course in courses:
+            if course.trainer.steps_done == step < course.job.train.steps:
+                course.step(shards, place)
+        if halt.now():
+            for course in courses:
+                if place.rank == 0 and course.trainer.steps_done:
+                    course.save()
+            break
+        if (step + 1) % HISTORY_STEPS == 0 or step + 1 == last:
+            done = sum(course.trainer.steps_done for course in courses)
+            yield done, courses[0].say() + (f" (and {len(courses) - 1} more)" if courses[1:] else "")
+    else:
+        for course in courses:
+            if place.rank == 0:
+                finish(course)
+                course.checkpoints.remove()
+    place.all_reduce(torch.zeros(1, device=device))  # nobody leaves before the files are complete

@@ -1,0 +1,136 @@
+"""What is to be trained: one job per SAE, and which jobs may learn from the same stream of activations."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from raysae.saes import build
+from raysae.stages.capture import MAIN, TWIN
+from raysae.stages.dictionaries import trained_arms
+from raysae.stages.gaussian import gaussian_batches
+from raysae.store import ActivationStore, Manifest
+from raysae.training import SAETrainer
+from raysae.training.hold import HOLDS
+from raysae.types import Experiment, HookPoint
+from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig, fingerprint, stream_seed
+
+BATCHES: dict[str, Callable[..., Iterator[Any]]] = {"gaussian": gaussian_batches}
+"""Arms that are trained on something else than the rows of the store."""
+
+
+class Stream(NamedTuple):
+    """A sequence of batches. Two jobs with equal streams see the same tokens in the same order.
+
+    Independent runs must differ in order (SCIENCE 6.1), so the order comes from the seed: what shares a stream is a
+    real SAE with the nulls of its seed, or the trials of a sweep, never two seeds.
+    """
+
+    activations: Path
+    hookpoint: str
+    source: str
+    """A key of BATCHES, or `rows` of the store."""
+    order: int
+    """Seed of the order."""
+    batch_tokens: int
+    shards: int
+
+    def batches(self, store: ActivationStore, start_step: int) -> Iterator[Any]:
+        """Endless float32 [batch_tokens, d_in]."""
+        read = BATCHES.get(self.source, ActivationStore.batches)
+        return read(store, HookPoint.parse(self.hookpoint), self.batch_tokens, self.order, start_step=start_step)
+
+
+@dataclass(frozen=True)
+class SAEJob:
+    """One SAE to train: plain values, the same on every rank."""
+
+    arm: str
+    seed: int
+    activations: Path
+    out: Path
+    hookpoint: str
+    sae: SAEConfig
+    loss: LossConfig
+    train: TrainConfig
+    experiment_seed: int
+    fingerprint: str
+    provenance: dict[str, Any]
+    order: str
+    """Name of the seed stream that orders its data."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}/{self.seed}"
+
+    @property
+    def stream(self) -> Stream:
+        source = self.arm if self.arm in BATCHES else "rows"
+        order = stream_seed(self.experiment_seed, self.order)
+        train = self.train
+        return Stream(self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards)
+
+
+def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
+    """Every SAE of the experiment; `experiment.sae` and `experiment.loss` are the chosen ones."""
+    identity = experiment.identity()
+    jobs = []
+    for arm in trained_arms(experiment):
+        home = activations / (TWIN if arm == TWIN else MAIN)
+        source = Manifest.read(home)
+        for seed in experiment.train.seed_numbers:
+            parts = {name: identity[name] for name in ("sae", "loss", "train")}
+            mark = fingerprint(
+                {
+                    **parts,
+                    "hookpoint": str(experiment.hookpoint),
+                    "activations": source.fingerprint,
+                    "seed": seed,
+                    "run": experiment.seed,
+                    **({} if arm in (MAIN, TWIN) else {"null": arm}),
+                }
+            )
+            provenance = {
+                "experiment": experiment.name,
+                "arm": arm,
+                "seed": seed,
+                "fingerprint": mark,
+                "model_name": experiment.model.name,
+                "hook_name": str(experiment.hookpoint),
+                "config": parts,
+            }
+            jobs.append(
+                SAEJob(
+                    arm,
+                    seed,
+                    home.absolute(),
+                    (out / arm / str(seed)).absolute(),
+                    str(experiment.hookpoint),
+                    experiment.sae,
+                    experiment.loss,
+                    experiment.train,
+                    experiment.seed,
+                    mark,
+                    provenance,
+                    order=f"sae/{seed}/order",
+                )
+            )
+    return jobs
+
+
+def groups(jobs: Sequence[SAEJob], together: int) -> list[list[SAEJob]]:
+    """Jobs by stream, in order of their first, at most `together` in a group."""
+    by_stream: dict[Stream, list[SAEJob]] = {}
+    for job in jobs:
+        by_stream.setdefault(job.stream, []).append(job)
+    return [same[i : i + together] for same in by_stream.values() for i in range(0, len(same), together)]
+
+
+def make_trainer(job: SAEJob, store: ActivationStore, device: Any) -> SAETrainer:
+    """A fresh trainer, initialised from the seed's own stream."""
+    point = HookPoint.parse(job.hookpoint)
+    d_in = store.width(point)
+    seed = stream_seed(job.experiment_seed, f"sae/{job.seed}/init")
+    sae = build(job.sae.architecture, d_in, d_in * job.sae.expansion, job.sae.k, seed).to(device)
+    hold = job.arm if job.arm in HOLDS else None
+    return SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point), hold=hold)
