@@ -14,13 +14,11 @@ one. Nothing here is fitted. SCIENCE 7.
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
-
-from raysae.types import CorpusRecord
 
 Span = tuple[int, int]
 """Characters [start, end) of the text."""
@@ -48,32 +46,41 @@ _CLAUSE = re.compile(r"[^\s*#>][^\n.!?;:*]*(?:(?:[.!?;:]+(?!\s)|\*(?!\*\s))[^\n.
 
 
 class Document(NamedTuple):
-    """The part of a text in which the steps are looked for."""
+    """A record as far as the aligners need it, in plain values."""
 
     text: str
     start: int
     """First character of the chain of thought; 0 where there is none, and the whole text is searched."""
     end: int
-    steps: tuple[str, ...]
+    steps: Sequence[str]
     """Their words, as the corpus gives them."""
-    known: tuple[Span, ...]
+    known: Sequence[Sequence[int]]
     """Their places, where the corpus knows them; empty otherwise."""
+    question: str = ""
+    answer: str = ""
 
-
-def document(record: CorpusRecord) -> Document:
-    """What the aligners see of a record."""
-    text, cot = record.text, record.cot
-    behind = len(record.question) if text.startswith(record.question) else 0
-    start = text.find(cot, behind) if cot else -1
-    if cot is None or start < 0:
-        return Document(text, 0, len(text), record.steps, record.step_spans)
-    return Document(text, start, start + len(cot), record.steps, record.step_spans)
+    @classmethod
+    def read(
+        cls,
+        text: str,
+        question: str,
+        answer: str,
+        cot: str | None,
+        steps: Sequence[str],
+        known: Sequence[Sequence[int]],
+    ) -> "Document":
+        """The fields of a `CorpusRecord`."""
+        behind = len(question) if text.startswith(question) else 0
+        start = text.find(cot, behind) if cot else -1
+        if cot is None or start < 0:
+            return cls(text, 0, len(text), steps, known, question, answer)
+        return cls(text, start, start + len(cot), steps, known, question, answer)
 
 
 def explicit(doc: Document) -> Spans | None:
     """By structure alone. None where no structure has as many units as there are steps."""
     if len(doc.known) == len(doc.steps):
-        return [_trim(doc.text, *span) for span in doc.known]
+        return [_trim(doc.text, start, end) for start, end in doc.known]
     for separator in _STRUCTURES:
         units = _units(doc, separator)
         if len(units) == len(doc.steps):

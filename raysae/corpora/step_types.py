@@ -6,8 +6,7 @@ judged by: those come from a world or from a data set's own annotations, which i
 """
 
 import re
-
-from raysae.types import CorpusRecord
+from collections.abc import Sequence
 
 STEP_TYPES = ("UNKNOWN", "PARSE", "DECOMPOSE", "OPERATE", "VERIFY", "FORMAT")
 """By the code that token blocks store."""
@@ -33,13 +32,10 @@ _PLANNED = re.compile(
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 
 
-def step_types(record: CorpusRecord) -> list[str]:
-    """The type of each step of the record."""
-    last = len(record.steps) - 1
-    return [
-        _by_its_words(step, record.question, record.answer if index == last else None)
-        for index, step in enumerate(record.steps)
-    ]
+def step_types(steps: Sequence[str], question: str, answer: str) -> list[str]:
+    """The type of each step of a record."""
+    last = len(steps) - 1
+    return [_by_its_words(step, question, answer if index == last else None) for index, step in enumerate(steps)]
 
 
 def _by_its_words(step: str, question: str, answer: str | None) -> str:

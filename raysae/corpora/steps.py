@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from raysae.corpora.aligners import ALIGNERS, Span, Spans, document
+from raysae.corpora.aligners import ALIGNERS, Document, Span, Spans
 from raysae.corpora.offsets import NO_STEP
 from raysae.corpora.step_types import STEP_TYPES, step_types
 from raysae.types import CorpusRecord
@@ -39,19 +39,25 @@ class Stretch(NamedTuple):
 
 def align(record: CorpusRecord) -> list[Stretch]:
     """The stretches of `record.text` in order; none where the record has no steps."""
-    if not record.steps:
+    return align_document(
+        Document.read(record.text, record.question, record.answer, record.cot, record.steps, record.step_spans)
+    )
+
+
+def align_document(doc: Document) -> list[Stretch]:
+    """`align` for a record in plain values: a corpus block is read without making records of it."""
+    if not doc.steps:
         return []
-    doc = document(record)
     proposals = [aligner(doc) for aligner in ALIGNERS.values()]
-    types = step_types(record)
+    types = step_types(doc.steps, doc.question, doc.answer)
     first = proposals[0]
-    if first is not None and None not in first and all(other == first for other in proposals[1:]):
+    if first is not None and all(other == first for other in proposals[1:]):
         return [
             Stretch(*span, index, types[index], 1.0, (index,) * len(proposals))
             for index, span in enumerate(first)
             if span
         ]
-    return [_decide(span, votes, types) for span, votes in _ballots(record.text, proposals)]
+    return [_decide(span, votes, types) for span, votes in _ballots(doc.text, proposals)]
 
 
 def _ballots(text: str, proposals: Sequence[Spans | None]) -> list[tuple[Span, tuple[Vote, ...]]]:

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysae.corpora.aligners import ALIGNERS, Document, document, edit_distance, explicit, similarity
-from raysae.types import CorpusRecord
+from raysae.corpora.aligners import ALIGNERS, Document, edit_distance, explicit, similarity
 
 SALE = "Ann sold 4 red hats. She got $2 each: 4*2=8.\nThen Mr. Bo paid 3 more. So 8+3=11!"
 STEPS = ("Ann sold 4 red hats. She got $2 each: 4*2=8.", "Then Mr. Bo paid 3 more. So 8+3=11!")
@@ -35,11 +34,9 @@ def test_a_step_that_occurs_twice_is_found_twice(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_only_the_chain_of_thought_is_searched(name: str) -> None:
-    record = CorpusRecord(
-        record_id="r", question="Add 1 and 1.", answer="2", cot="Add 1 and 1.", steps=("Add 1 and 1.",),
-        source_dataset="s", split=None, licence="", text="Add 1 and 1.\nAdd 1 and 1.\n#### 2",
-    )  # fmt: skip
-    assert ALIGNERS[name](document(record)) == [(13, 25)]
+    twice = "Add 1 and 1.\nAdd 1 and 1.\n#### 2"
+    found = Document.read(twice, "Add 1 and 1.", "2", "Add 1 and 1.", ("Add 1 and 1.",), ())
+    assert ALIGNERS[name](found) == [(13, 25)]
 
 
 @pytest.mark.parametrize(

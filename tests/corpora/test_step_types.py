@@ -3,23 +3,10 @@
 import pytest
 
 from raysae.corpora.step_types import step_types
-from raysae.types import CorpusRecord
 
 
 def typed(*given: str, question: str = "Ann has 4 hats and 1/2 a cake. How many?", answer: str = "11") -> list[str]:
-    return step_types(
-        CorpusRecord(
-            record_id="r",
-            question=question,
-            answer=answer,
-            cot="",
-            steps=given,
-            source_dataset="s",
-            split=None,
-            licence="",
-            text="",
-        )  # fmt: skip
-    )
+    return step_types(given, question, answer)
 
 
 @pytest.mark.parametrize(

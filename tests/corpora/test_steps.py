@@ -8,7 +8,7 @@ import pytest
 
 from raysae.corpora import steps
 from raysae.corpora.agreement import Hits, boundary_hits, token_hits
-from raysae.corpora.aligners import Document, Spans
+from raysae.corpora.aligners import Spans
 from raysae.corpora.offsets import token_ranges
 from raysae.corpora.steps import NO_STEP, Stretch, align
 from raysae.falsification.intervals import clopper_pearson, ratio_over_documents
@@ -125,9 +125,3 @@ def test_a_wrong_alignment_of_the_synthetic_corpus_would_be_seen() -> None:
     shifted = np.array([NO_STEP, NO_STEP, NO_STEP, 0, 0, 0, 1])
     assert token_hits(shifted, whole) == Hits(0, 4, 6)
     assert boundary_hits(shifted, whole).hits == 2
-
-
-def test_a_document_says_only_what_stands_between_question_and_answer() -> None:
-    seen = steps.document(next(iter(arithmetic_cot.generate(1, seed=0))))
-    assert isinstance(seen, Document)
-    assert seen.text[seen.start : seen.end] == " ".join(seen.steps)
