@@ -116,7 +116,7 @@ def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -
 
 def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
     """After bad input: folders without a manifest go; what was committed before stays."""
-    for part in (folder.corpus, folder.tokens, folder.labels):
+    for part in (folder.corpus, folder.tokens, folder.labels, folder.alignment):
         if part.is_dir() and not Manifest.exists(part):
             shutil.rmtree(part)
     if fresh and not folder.corpus.is_dir():
@@ -153,7 +153,7 @@ def _ingest(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 def _tokenize(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     from raysae.stages.tokenize import tokenize
 
-    manifest = tokenize(experiment, folder.corpus, folder.tokens, folder.labels, progress)
+    manifest = tokenize(experiment, folder.corpus, folder.tokens, folder.labels, folder.alignment, progress)
     progress.say(f"{manifest.extra['tokens']:,} tokens in {len(manifest.blocks)} blocks")
 
 
@@ -242,7 +242,7 @@ def _report(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Experiment, RunFolder, Any], None]]] = {
     "ingest": (_manifest_of("corpus"), _ingest),
-    "tokenize": (_manifest_of("labels", "tokens"), _tokenize),
+    "tokenize": (_manifest_of("alignment", "labels", "tokens"), _tokenize),
     "seal": (lambda experiment, folder: folder.protocol.is_file(), _seal),
     "capture": (_capture_finished, _capture),
     "sweep": (_sweep_finished, _sweep),

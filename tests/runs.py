@@ -16,10 +16,12 @@ import pytest
 
 from raysae.store import Manifest
 
+_TEXT = ("tokens", "labels", "alignment", "quality")
+_RUN = ("protocol.json", "activations", "sweep", "sae", "metrics")
 AFTER = {
-    "ingest": ("quarantine", "corpus", "tokens", "labels", "protocol.json", "activations", "sweep", "sae", "metrics"),
-    "tokenize": ("tokens", "labels", "protocol.json", "activations", "sweep", "sae", "metrics"),
-    "seal": ("protocol.json", "activations", "sweep", "sae", "metrics"),
+    "ingest": ("quarantine", "corpus", *_TEXT, *_RUN),
+    "tokenize": (*_TEXT, *_RUN),
+    "seal": _RUN,
     "capture": ("activations", "sweep", "sae", "metrics"),
     "sweep": ("sweep", "sae", "metrics"),
     "train": ("sae", "metrics"),

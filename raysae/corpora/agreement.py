@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from raysae.corpora.offsets import NO_STEP
+from raysae.corpora.aligners import NO_STEP
 
 NO_ANSWER = -2
 """In place of a vote that was not cast."""

@@ -25,10 +25,16 @@ Span = tuple[int, int]
 Spans = list[Span | None]
 """Of each step, in order; None for a step that was not found."""
 
+NO_STEP = -1
+"""In place of the index of a step, for text outside of any."""
+
 MIN_DICE = 0.5
 """A run of clauses that shares fewer words with a step than this (Dice coefficient of the bags) is not its place."""
-BAND_WORDS = 48
-"""Words by which a clause may lie off the diagonal of the dynamic program, beside a quarter of the document."""
+NEAR_WORDS, FAR_WORDS = 48, 400
+"""Words by which the place of a step may lie off the diagonal: the first, and a quarter of the document, at most the
+second, which keeps the dynamic program linear in a long document."""
+SEARCH_PAIRS, EDIT_PAIRS = 2_000_000, 10**10
+"""Pairs (clause, step) and (character, character) up to which is searched, about a second each; beyond, no answer."""
 MIN_EQUAL = 3
 """Equal characters in a row that count as part of a step; shorter ones are chance."""
 
@@ -41,8 +47,8 @@ _STRUCTURES = (
 """What stands between two units, coarse to fine."""
 _SUBQUESTION = re.compile(r"[^\n]*? \*\* ")
 """Annotates the line it opens (socratic GSM8K); the step stands behind it."""
-_CLAUSE = re.compile(r"[^\s*#>][^\n.!?;:*]*(?:(?:[.!?;:]+(?!\s)|\*(?!\*\s))[^\n.!?;:*]*)*[.!?;:]*")
-"""From a visible character that is no bullet to the end of a clause, a line or a mark `**`: finer than any step."""
+_CLAUSE = re.compile(r"(?!\*\*\s|(?<=\*)\*\s)\S[^\n.!?;:*]*(?:(?:[.!?;:]+(?!\s)|\*(?!\*\s))[^\n.!?;:*]*)*[.!?;:]*")
+"""To the end of a clause or line, or to a mark `**`, which is in none: finer than any step."""
 
 
 class Document(NamedTuple):
@@ -88,17 +94,22 @@ def explicit(doc: Document) -> Spans | None:
     return None
 
 
-def similarity(doc: Document) -> Spans:
-    """By bags of words: the clauses that share most words with each step, in order."""
+def similarity(doc: Document) -> Spans | None:
+    """By bags of words: the clauses that share most words with each step, in order. None where that takes too long."""
     spans = [match.span() for match in _CLAUSE.finditer(doc.text, doc.start, doc.end)]
     clauses = [doc.text[start:end].split() for start, end in spans]
     wanted = [step.split() for step in doc.steps]
-    runs = _equal_bags(clauses, wanted) or _best_runs([_fold(words) for words in clauses], [_fold(w) for w in wanted])
+    runs = _equal_bags(clauses, wanted)
+    if runs is None:
+        if len(clauses) * len(wanted) > SEARCH_PAIRS:
+            return None
+        runs = _best_runs([_fold(words) for words in clauses], [_fold(words) for words in wanted])
     return [run and _trim(doc.text, spans[run[0]][0], spans[run[1] - 1][1]) for run in runs]
 
 
-def edit_distance(doc: Document) -> Spans:
-    """By characters in order: verbatim where every step occurs so, else along the cheapest edit of the whole."""
+def edit_distance(doc: Document) -> Spans | None:
+    """By characters in order: verbatim where every step occurs so, else along the cheapest edit of the whole. None
+    where that takes too long."""
     found: Spans = []
     at = doc.start
     for step in doc.steps:
@@ -108,7 +119,8 @@ def edit_distance(doc: Document) -> Spans:
             continue
         start = doc.text.find(words, at, doc.end)
         if start < 0:
-            return _along_the_edit(doc)
+            pairs = (doc.end - doc.start) * sum(map(len, doc.steps))
+            return None if pairs > EDIT_PAIRS else _along_the_edit(doc)
         at = start + len(words)
         found.append((start, at))
     return found
@@ -183,7 +195,7 @@ def _best_runs(clauses: list[list[str]], wanted: list[list[str]]) -> list[tuple[
     clause_at = [0, *accumulate(map(len, clauses))]
     step_at = [0, *accumulate(map(len, wanted))]
     stretch = clause_at[-1] / max(step_at[-1], 1)
-    band = BAND_WORDS + clause_at[-1] // 4
+    band = min(NEAR_WORDS + clause_at[-1] // 4, FAR_WORDS)
     best = [0.0] * (len(clauses) + 1)
     choices: list[dict[int, int]] = []
     for words, before in zip(wanted, step_at, strict=False):

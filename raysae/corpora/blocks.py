@@ -13,11 +13,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysae.corpora.aligners import NO_STEP
+from raysae.corpora.alignment import COLUMNS as ALIGNED_COLUMNS
+from raysae.corpora.alignment import NO_TYPE, Alignment, align_block, alignment_table, count
 from raysae.corpora.encoding import EncodedTexts, Encoder
 from raysae.types import CorpusRecord
 
-NO_STEP = -1
 NO_VALUE = -1
+COLUMNS = ("record_id", "labels", *ALIGNED_COLUMNS)
+"""What is read of a corpus block."""
 
 Variables = Mapping[str, Sequence[str]]
 """Variable -> the values it can take; a code is an index into them."""
@@ -54,28 +58,42 @@ class TokenRows:
     starts: NDArray[np.int64]
     """[rows + 1]: row i is tokens starts[i] to starts[i + 1]."""
     columns: dict[str, NDArray[np.generic]]
-    """[tokens] each: `input_ids`, `step` (index of the step, -1 outside), and a code per variable (-1 for none)."""
+    """[tokens] each: `input_ids`, the consensus of the aligners (`step`, -1 outside; `consensus_type`, an index into
+    `STEP_TYPES`, -1 outside; `step_confidence`), and a code per known variable (-1 for none)."""
 
 
 def tokenize_table(
     encoder: Encoder, table: pa.Table, ctx_len: int, overflow: Overflow, variables: Variables
-) -> TokenRows:
-    """Tokenize the `text` of each record of a corpus block; `table` has its columns."""
+) -> tuple[TokenRows, pa.Table, dict[str, Any]]:
+    """Tokenize the `text` of each record of a corpus block; `table` has `COLUMNS`.
+
+    Also the table of its alignment (`ALIGNMENT_SCHEMA`), and what the quality report adds up (`count`).
+    """
     encoded = encoder.encode(table["text"].to_pylist())
+    records = table["record_id"].to_pylist()
+    steps = align_block(table)
+    first, last = token_ranges(encoded, steps)
     columns: dict[str, NDArray[np.generic]] = {"input_ids": encoded.ids}
-    spans = {"step": _step_spans(table["step_spans"]), **_label_spans(table["labels"], variables)}
-    for name, found in spans.items():
-        first, last = token_ranges(encoded, found)
-        columns[name] = spread(first, last, found.value.astype(np.int16), len(encoded.ids), np.int16(NO_VALUE))
-    return _rows(table["record_id"].to_pylist(), encoded.starts, columns, ctx_len, overflow)
+    for name, values, outside in (
+        ("step", steps.step, NO_STEP),
+        ("consensus_type", steps.type, NO_TYPE),
+        ("step_confidence", steps.confidence, 1.0),
+    ):
+        columns[name] = spread(first, last, values, len(encoded.ids), outside)
+    for name, found in _label_spans(table["labels"], variables).items():
+        labelled = token_ranges(encoded, found)
+        columns[name] = spread(*labelled, found.value.astype(np.int16), len(encoded.ids), NO_VALUE)
+    in_document = encoded.starts[steps.document]
+    alignment = alignment_table(steps, records, first - in_document, last - in_document)
+    facts = count(steps, last - first, np.diff(encoded.starts))
+    return _rows(records, encoded.starts, columns, ctx_len, overflow), alignment, facts
 
 
 def records_table(records: Sequence[CorpusRecord]) -> pa.Table:
     """The columns of a corpus block that `tokenize_table` reads."""
-    schema = pa.schema(
-        [("record_id", pa.string()), ("text", pa.string()), ("step_spans", STEP_SPANS), ("labels", LABELS)]
-    )
-    return pa.Table.from_pylist([record.model_dump(include=set(schema.names)) for record in records], schema=schema)
+    strings = [(name, pa.string()) for name in ("record_id", "text", "question", "answer", "cot")]
+    schema = pa.schema([*strings, ("steps", pa.list_(pa.string())), ("step_spans", STEP_SPANS), ("labels", LABELS)])
+    return pa.Table.from_pylist([record.model_dump(include=set(COLUMNS)) for record in records], schema=schema)
 
 
 STEP_SPANS = pa.list_(pa.list_(pa.int32()))
@@ -84,7 +102,7 @@ LABELS = pa.list_(
 )
 
 
-def token_ranges(encoded: EncodedTexts, spans: SpanTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def token_ranges(encoded: EncodedTexts, spans: SpanTable | Alignment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The tokens [first, last) of each span; equal for a span that holds the first characters of none."""
     base = encoded.characters[spans.document]
     first = np.searchsorted(encoded.end, base + spans.start, side="right")
@@ -105,13 +123,15 @@ def spread(
     return found
 
 
-def _step_spans(column: pa.ChunkedArray) -> SpanTable:
-    spans = column.combine_chunks()
+def known_steps(encoded: EncodedTexts, table: pa.Table) -> NDArray[np.int64]:
+    """Index of the step of each token, -1 for none, by the spans that the corpus knows."""
+    spans = table["step_spans"].combine_chunks()
     counts = spans.value_lengths().to_numpy()
     document = np.repeat(np.arange(len(counts)), counts)
     index = np.arange(len(document)) - np.repeat(np.cumsum(counts) - counts, counts)
     start, end = spans.flatten().flatten().to_numpy().reshape(-1, 2).astype(np.int64).T
-    return _in_order(SpanTable(document, start, end, index))
+    found = _in_order(SpanTable(document, start, end, index))
+    return spread(*token_ranges(encoded, found), found.value, len(encoded.ids), NO_STEP)
 
 
 def _label_spans(column: pa.ChunkedArray, variables: Variables) -> dict[str, SpanTable]:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from raysae.corpora.aligners import ALIGNERS, Document, Span, Spans
-from raysae.corpora.offsets import NO_STEP
+from raysae.corpora.aligners import ALIGNERS, NO_STEP, Document, Span, Spans
 from raysae.corpora.step_types import STEP_TYPES, step_types
 from raysae.types import CorpusRecord
 

@@ -1,4 +1,5 @@
-"""`corpus/` -> `tokens/` and `labels/`: documents as token ids, with the step and the known variables of every token.
+"""`corpus/` -> `tokens/`, `labels/`, `alignment/`: documents as token ids, what is known of every token, and the step
+that it is in, with who said so.
 
 Two units of work. A corpus block becomes a *part*: its tokens in an Arrow file under `tokens/parts/`, kept until the
 stage is done. A token block is assembled from consecutive parts, so its size and bytes depend on the corpus alone,
@@ -17,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raysae.corpora.blocks import TokenRows, tokenize_table
+from raysae.corpora.blocks import COLUMNS, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.packing import GatheredRows, Piece, gather, plan
 from raysae.errors import BadInput
 from raysae.models.load import check_tokenizer, describe, load_tokenizer, tokenizer_definition, tokenizer_sha256
+from raysae.stages.parts import read_part, write_part
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, finished_blocks, write_block
@@ -46,6 +48,7 @@ class _Job:
     corpus: Path
     tokens: Path
     labels: Path
+    alignment: Path
     fingerprint: str
 
     @property
@@ -64,8 +67,10 @@ def context_length(experiment: Experiment) -> int:
     return min(experiment.tokenizer.ctx_len or CTX_LEN_LIMIT, limit)
 
 
-def tokenize(experiment: Experiment, corpus: Path, tokens: Path, labels: Path, progress: StageProgress) -> Manifest:
-    """Write `labels/`, then `tokens/`. BadInput when the tokenizer does not fit the model or the layout."""
+def tokenize(
+    experiment: Experiment, corpus: Path, tokens: Path, labels: Path, alignment: Path, progress: StageProgress
+) -> Manifest:
+    """Write `alignment/`, `labels/`, then `tokens/`. BadInput when the tokenizer fits not the model or the layout."""
     records = Manifest.read(corpus)
     tokenizer = load_tokenizer(experiment.model, experiment.tokenizer)
     check_tokenizer(tokenizer, describe(experiment.model))
@@ -89,15 +94,20 @@ def tokenize(experiment: Experiment, corpus: Path, tokens: Path, labels: Path, p
         corpus.absolute(),
         tokens.absolute(),
         labels.absolute(),
+        alignment.absolute(),
         mark,
     )
     progress.total(2 * records.rows)
     items = [{"block": block.model_dump(mode="json")} for block in records.blocks]
+    aligned: dict[str, BlockInfo] = {}
     for answer in map_blocks(_Tokenizer, (job,), items, actors=config.workers):
+        aligned[answer["alignment"]["name"]] = BlockInfo.model_validate(answer["alignment"])
         progress.advance(answer["records"], "documents to tokens")
     token_blocks, label_blocks = _assemble(job, _in_reading_order(records), progress)
     extra = {**facts, "corpus_fingerprint": records.fingerprint, "vocab_size": len(tokenizer)}
     extra |= {name: sum(block.facts[name] for block in token_blocks) for name in ("tokens", "truncated_tokens")}
+    alignment_blocks = tuple(aligned[block.name] for block in records.blocks)
+    Manifest(kind="alignment", fingerprint=mark, blocks=alignment_blocks).write(alignment)
     Manifest(kind="labels", fingerprint=mark, blocks=label_blocks, extra={"variables": list(job.variables)}).write(
         labels
     )
@@ -135,7 +145,7 @@ def _assemble(
     """Parts -> token blocks and label blocks."""
     items: list[dict[str, Any]] = []
     for split, names in parts.items():
-        starts = ((name, _read_part(job, name).starts) for name in names)
+        starts = ((name, read_part(job.parts, name).starts) for name in names)
         blocks = plan(starts, job.tokenizer.block_tokens, job.row_tokens)
         first = 0
         for number, pieces in enumerate(blocks):
@@ -164,12 +174,27 @@ class _Tokenizer:
         job = self.job
         block = BlockInfo.model_validate(item["block"])
         if block.name not in finished_blocks(job.parts, [block.name], job.fingerprint):
-            columns = ["record_id", "text", "step_spans", "labels"]
-            table = pq.read_table(job.corpus / block.file, columns=columns)
+            table = pq.read_table(job.corpus / block.file, columns=list(COLUMNS))
             overflow = "keep" if job.row_tokens else job.tokenizer.overflow
-            rows = tokenize_table(self.encoder, table, job.ctx_len, overflow, job.variables)
-            _write_part(job, block.name, rows)
-        return {"records": block.rows}
+            rows, alignment, facts = tokenize_table(self.encoder, table, job.ctx_len, overflow, job.variables)
+            self._write_alignment(block, alignment, facts)
+            write_part(job.parts, block.name, job.fingerprint, rows)
+        done = finished_blocks(job.alignment, [block.name], job.fingerprint)[block.name]
+        return {"records": block.rows, "alignment": done.model_dump(mode="json")}
+
+    def _write_alignment(self, block: BlockInfo, alignment: pa.Table, facts: dict[str, Any]) -> None:
+        coded = [field.name for field in alignment.schema if pa.types.is_dictionary(field.type)]
+        write_block(
+            self.job.alignment,
+            block.name,
+            ".parquet",
+            self.job.fingerprint,
+            alignment.num_rows,
+            lambda path: pq.write_table(alignment, path, **_options(*coded)),
+            corpus=block.facts["corpus"],
+            split=block.facts["split"],
+            **facts,
+        )
 
 
 class _Assembler:
@@ -183,7 +208,7 @@ class _Assembler:
         labels, tokens = (finished_blocks(at, [name], job.fingerprint).get(name) for at in (job.labels, job.tokens))
         if labels is None or tokens is None:
             pieces = [Piece(**piece) for piece in item["pieces"]]
-            rows = gather([(piece, _read_part(job, piece.part)) for piece in pieces], job.row_tokens)
+            rows = gather([(piece, read_part(job.parts, piece.part)) for piece in pieces], job.row_tokens)
             names = _row_names(job, item, rows)
             labels = self._write_labels(name, names, rows)
             tokens = self._write_tokens(name, names, rows, item["split"])
@@ -197,7 +222,8 @@ class _Assembler:
             "split": pa.array([split] * len(names), pa.string()),
             "input_ids": pa.ListArray.from_arrays(offsets, pa.array(ids)),
             "step": pa.ListArray.from_arrays(offsets, pa.array(step)),
-            "step_confidence": pa.ListArray.from_arrays(offsets, pa.array((step >= 0).astype(np.float32))),
+            "step_confidence": pa.ListArray.from_arrays(offsets, pa.array(rows.columns["step_confidence"])),
+            "consensus_type": pa.ListArray.from_arrays(offsets, pa.array(rows.columns["consensus_type"])),
             "documents": pa.array(rows.documents, pa.list_(pa.string())),
             "document_starts": pa.array(rows.document_starts, pa.list_(pa.int32())),
             "skipped": pa.array(rows.skipped, pa.int32()),
@@ -266,34 +292,3 @@ def _row_names(job: _Job, item: dict[str, Any], rows: GatheredRows) -> list[str]
         f"{record}#{skipped // job.ctx_len}" if skipped else record
         for (record,), skipped in zip(rows.documents, rows.skipped.tolist(), strict=True)
     ]
-
-
-def _write_part(job: _Job, name: str, rows: TokenRows) -> None:
-    offsets = pa.array(rows.starts, pa.int32())
-    columns = {
-        "documents": pa.array(rows.documents, pa.string()),
-        "skipped": pa.array(rows.skipped),
-        "cut": pa.array(rows.cut),
-        **{column: pa.ListArray.from_arrays(offsets, pa.array(values)) for column, values in rows.columns.items()},
-    }
-    table = pa.table(columns)
-
-    def write(path: Path) -> None:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-
-    write_block(job.parts, name, ".arrow", job.fingerprint, table.num_rows, write)
-
-
-def _read_part(job: _Job, name: str) -> TokenRows:
-    """A part as views of its file, of which only what is used is read."""
-    with pa.memory_map(str(job.parts / f"{name}.arrow")) as file:
-        table = pa.ipc.open_file(file).read_all()
-    lists = {column: table[column].combine_chunks() for column in table.column_names[3:]}
-    return TokenRows(
-        documents=table["documents"].to_pylist(),
-        skipped=table["skipped"].to_numpy(),
-        cut=table["cut"].to_numpy(),
-        starts=lists["input_ids"].offsets.to_numpy().astype(np.int64),
-        columns={column: values.values.to_numpy() for column, values in lists.items()},
-    )

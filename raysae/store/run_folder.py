@@ -13,6 +13,8 @@ class RunFolder:
         self.corpus = self.root / "corpus"
         self.tokens = self.root / "tokens"
         self.labels = self.root / "labels"
+        self.alignment = self.root / "alignment"
+        self.quality = self.root / "quality"
         self.protocol = self.root / "protocol.json"
         self.activations = self.root / "activations"
         self.sweep = self.root / "sweep"

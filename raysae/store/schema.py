@@ -17,14 +17,18 @@ TOKEN_SCHEMA = pa.schema(
         ("input_ids", pa.list_(pa.int32())),
         ("step", pa.list_(pa.int16())),
         ("step_confidence", pa.list_(pa.float32())),
+        ("consensus_type", pa.list_(pa.int8())),
         ("documents", pa.list_(pa.string())),
         ("document_starts", pa.list_(pa.int32())),
         ("skipped", pa.int32()),
     ]
 )
-"""One row per document, or per window of one, or per packed row of several. `step` is the index of the reasoning step a
-token belongs to, -1 outside of any. `documents` are the records whose tokens the row holds, each beginning at its
-`document_starts` in the row; `skipped` tokens of the first stand in earlier rows."""
+"""One row per document, or per window of one, or per packed row of several. `documents` are the records whose tokens
+the row holds, each beginning at its `document_starts` in the row; `skipped` tokens of the first are in earlier rows.
+
+`step` is the index of the reasoning step a token belongs to, -1 outside of any; `step_confidence` the share of the
+aligners behind that, 0 where they are tied; `consensus_type` what the step's words suggest, an index into
+`raysae.corpora.step_types.STEP_TYPES`, -1 outside. None of the three is ground truth, which stands in `labels/`."""
 
 STORED_AS = {"float16": pa.float16(), "float32": pa.float32(), "bfloat16": pa.uint16()}
 """bfloat16 has no Arrow type: its bits travel as uint16 and the column's metadata says so."""

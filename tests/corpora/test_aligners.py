@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysae.corpora.aligners import ALIGNERS, Document, edit_distance, explicit, similarity
+from raysae.corpora.aligners import ALIGNERS, Document, Spans, edit_distance, explicit, similarity
 
 SALE = "Ann sold 4 red hats. She got $2 each: 4*2=8.\nThen Mr. Bo paid 3 more. So 8+3=11!"
 STEPS = ("Ann sold 4 red hats. She got $2 each: 4*2=8.", "Then Mr. Bo paid 3 more. So 8+3=11!")
@@ -16,7 +16,7 @@ def doc(text: str, *steps: str, known: tuple[tuple[int, int], ...] = ()) -> Docu
     return Document(text, 0, len(text), steps, known)
 
 
-def said(found: Document, spans: list[tuple[int, int] | None] | None) -> list[str | None] | None:
+def said(found: Document, spans: Spans | None) -> list[str | None] | None:
     return None if spans is None else [span and found.text[slice(*span)] for span in spans]
 
 
@@ -80,7 +80,8 @@ def test_a_step_that_shares_too_few_words_is_not_found() -> None:
 def test_the_dynamic_program_finds_the_best_disjoint_runs() -> None:
     clauses = ["a b", "c d", "a b c", "e f", "e g"]
     wanted = ["a b c x", "e f e"]
-    spans = [match for match in similarity(doc(". ".join(clauses), *wanted))]
+    spans = similarity(doc(". ".join(clauses), *wanted))
+    assert spans is not None
     text = ". ".join(clauses)
     best = max(
         _dice(clauses[i:j], wanted[0]) + _dice(clauses[k:m], wanted[1])
@@ -117,9 +118,24 @@ def test_whatever_the_text_spans_are_ordered_disjoint_and_visible_at_both_ends(
     for name, aligner in ALIGNERS.items():
         spans = aligner(Document(text, start, end, tuple(steps), ()))
         if spans is None:
-            assert name == "explicit"
+            assert name == "explicit", "short texts are always searched"
             continue
         assert len(spans) == len(steps)
         placed = [span for span in spans if span]
         assert all(start <= a < b <= end and not text[a].isspace() and not text[b - 1].isspace() for a, b in placed)
         assert all(before[1] <= after[0] for before, after in pairwise(placed))
+
+
+def test_marks_at_the_head_of_a_step_belong_to_it_but_the_mark_behind_a_subquestion_does_not() -> None:
+    steps = ("* Ann sold 4 hats", "### So far", "> 3 more")
+    found = doc("Q? ** * Ann sold 4 hats\n### So far\nWhat next? ** > 3 more", *steps)
+    assert said(found, similarity(found)) == list(steps)
+
+
+def test_a_megabyte_is_searched_only_for_an_answer_that_costs_little() -> None:
+    lines = [f"Ann sold {n} hats." for n in range(50_000)]
+    found = doc("\n".join(lines), *lines)
+    assert similarity(found) == edit_distance(found) == explicit(found)
+    told = doc(found.text, *lines[:-1], "Ann sold no hats.")
+    assert similarity(told) is None
+    assert edit_distance(told) is None

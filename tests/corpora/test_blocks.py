@@ -12,7 +12,7 @@ from raysae.corpora import Source
 from raysae.corpora.blocks import Overflow, TokenRows, records_table, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.gsm8k import parse_row
-from raysae.types import CorpusRecord
+from raysae.types import CorpusRecord, LabelSpan
 
 CLIPS = {
     "question": "How many clips? \U0001f600",
@@ -56,7 +56,7 @@ def encoder(eos: bool = True) -> Encoder:
 
 
 def rows(*records: CorpusRecord, ctx_len: int = 1000, eos: bool = True, overflow: Overflow = "truncate") -> TokenRows:
-    return tokenize_table(encoder(eos), records_table(records), ctx_len, overflow, VALUES)
+    return tokenize_table(encoder(eos), records_table(records), ctx_len, overflow, VALUES)[0]
 
 
 def ids(found: TokenRows, row: int = 0) -> list[int]:
@@ -130,22 +130,18 @@ spans_in = st.lists(st.integers(0, 24), max_size=8, unique=True).map(sorted)
 
 @settings(max_examples=100, deadline=None)
 @given(texts=st.lists(st.text(alphabet="She a\n\u3000\U0001f600", max_size=24), max_size=4), cuts=spans_in)
-def test_a_token_is_in_the_step_of_its_first_character_in_one(texts: list[str], cuts: list[int]) -> None:
-    spans = tuple(zip(cuts[::2], cuts[1::2], strict=False))
-    records = [
-        plain(text).model_copy(update={"step_spans": tuple((a, min(b, len(text))) for a, b in spans if a < len(text))})
-        for text in texts
-    ]
-    found = rows(*records)
-    expected = [
-        step
-        for record in records
-        for step in [
-            *naive(record.text, offsets_of(record.text), list(record.step_spans)),
-            *([-1] if not record.text.endswith("<end>") else []),
-        ]
-    ]
-    assert found.columns["step"].tolist() == expected
+def test_a_token_has_the_label_of_its_first_character_with_one(texts: list[str], cuts: list[int]) -> None:
+    spans = list(zip(cuts[::2], cuts[1::2], strict=False))
+    numbers = [str(i) for i in range(len(spans))]
+    records, expected = [], []
+    for text in texts:
+        held = [(a, min(b, len(text))) for a, b in spans if a < len(text)]
+        labels = [LabelSpan(start=a, end=b, variable="n", value=str(i)) for i, (a, b) in enumerate(held)]
+        records.append(plain(text).model_copy(update={"labels": tuple(labels)}))
+        expected += naive(text, offsets_of(text), held)
+        expected += [] if text.endswith("<end>") else [-1]
+    found, *_ = tokenize_table(encoder(), records_table(records), 1000, "truncate", {"n": numbers})
+    assert found.columns["n"].tolist() == expected
 
 
 def offsets_of(text: str) -> list[tuple[int, int]]:

@@ -2,15 +2,17 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from raysae.corpora import steps
 from raysae.corpora.agreement import Hits, boundary_hits, token_hits
-from raysae.corpora.aligners import Spans
-from raysae.corpora.offsets import token_ranges
-from raysae.corpora.steps import NO_STEP, Stretch, align
+from raysae.corpora.aligners import NO_STEP, Spans
+from raysae.corpora.blocks import known_steps, records_table, tokenize_table
+from raysae.corpora.encoding import Encoder
+from raysae.corpora.steps import Stretch, align
 from raysae.falsification.intervals import clopper_pearson, ratio_over_documents
 from raysae.types import CorpusRecord
 from raysae.worlds import arithmetic_cot
@@ -90,22 +92,27 @@ def damaged(words: list[str], rng: random.Random, rate: float) -> str:
 
 
 def judged(rate: float) -> Iterator[tuple[Hits, Hits]]:
-    """Sums per document against the spans of the world, which the aligners do not get; a word is a token."""
+    """Sums per document against the spans of the world, which the aligners do not get."""
     rng = random.Random(0)
-    for known in arithmetic_cot.generate(300, seed=11):
-        told = tuple(damaged(step.split(), rng, rate) if rate else step for step in known.steps)
-        blind = known.model_copy(update={"step_spans": (), "labels": (), "extras": {}, "steps": told})
-        offsets, at = [], 0
-        for word in known.text.split(" "):
-            offsets.append((at, at + len(word)))
-            at += len(word) + 1
-        found, wanted = (np.full(len(offsets), NO_STEP) for _ in range(2))
-        stretches = align(blind)
-        for (first, last), stretch in zip(token_ranges(offsets, [s[:2] for s in stretches]), stretches, strict=True):
-            found[first:last] = stretch.step
-        for index, (first, last) in enumerate(token_ranges(offsets, known.step_spans)):
-            wanted[first:last] = index
-        yield token_hits(found, wanted), boundary_hits(found, wanted)
+    encoder = Encoder(arithmetic_cot.tokenizer_json(), eos=1)
+    known = list(arithmetic_cot.generate(300, seed=11))
+    told = [
+        record.model_copy(
+            update={
+                "step_spans": (),
+                "steps": tuple(damaged(step.split(), rng, rate) if rate else step for step in record.steps),
+            }
+        )
+        for record in known
+    ]
+    rows, _, _ = tokenize_table(encoder, records_table(told), 1000, "truncate", {})
+    wanted = known_steps(encoder.encode([record.text for record in known]), records_table(known))
+    for first, last in pairwise(rows.starts):
+        document = slice(first, last)
+        yield (
+            token_hits(rows.columns["step"][document], wanted[document]),
+            boundary_hits(rows.columns["step"][document], wanted[document]),
+        )
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.3])
