@@ -251,6 +251,7 @@ def _studentised(
             ratios = (weights @ numerator.T) * scale / n
             drawn = np.concatenate([scale, -scale * ratios], axis=1) @ columns / seeds
             errors = np.sqrt((weights * np.square(drawn)).sum(axis=1) / max(n - 1, 1) / n)
+            errors[errors <= 1e-9 * error] = np.nan  # One document drawn throughout: what is left of it is rounding.
             statistics[start : start + len(weights)] = (ratios.mean(axis=1) - value) / errors
     finite = statistics[np.isfinite(statistics)]
     low, high = np.quantile(finite, [alpha, 1 - alpha]) if len(finite) else (0.0, 0.0)

@@ -245,6 +245,12 @@ def test_the_same_seed_gives_the_same_interval_and_another_another():
     assert first != ratio_over_documents(numerator, denominator, bootstrap=300, seed=6)
 
 
+def test_a_resample_that_draws_one_document_throughout_says_nothing():
+    numerator = np.array([[0.78988436, 0.87052842], [0.88038523, 0.90710674]])
+    found = ratio_over_documents(numerator, np.ones((2, 2)), bootstrap=2000, seed=1)
+    assert found.interval is not None and -2 < found.interval[0] < found.interval[1] < 4
+
+
 def test_an_undefined_ratio_has_no_interval():
     assert ratio_over_documents(np.ones((1, 4)), np.zeros((1, 4)), bootstrap=200, seed=0).interval is None
     assert ratio_over_documents(np.ones((1, 0)), np.ones((1, 0)), bootstrap=200, seed=0).interval is None
