@@ -111,6 +111,11 @@ class Examination:
         """bool [d_sae], by the registered rate on FIT."""
         return sparsity.alive_latents(self.fit_latents, self.protocol.alive_rate)
 
+    def release(self) -> None:
+        """Let go of the latents, which are large and can be computed again."""
+        for name in ("fit_latents", "test_latents"):
+            self.__dict__.pop(name, None)
+
     def seed(self, use: str) -> int:
         """Of the null or resampling called `use`, for this arm and seed."""
         return stream_seed(self.experiment.seed, f"nulls/{use}/{self.arm}/{self.number}") % 2**32

@@ -29,20 +29,30 @@ DENSEST = 0.4
 half of the tokens; a code denser than that, far beyond the L0 cap and so VOID, is met at the densest it can be."""
 
 
+PLAIN = "without_decorrelation"
+"""The arm to which the redundancy criterion compares: the same seeds, trained without that term. Not a null."""
+
+
 def arms(experiment: Experiment) -> tuple[str, ...]:
-    """`main` and every registered null that has a dictionary to examine, in the order of the protocol."""
+    """`main`, what the redundancy criterion compares it to, and every registered null that has a dictionary to examine,
+    in the order of the protocol."""
     nulls = [NULLS[name] for name in experiment.protocol.nulls]
-    return (MAIN, *(null.name for null in nulls if null.level in ("model", "dictionary")))
+    plain = "redundancy" in experiment.protocol.criteria and experiment.loss.decorrelation > 0
+    return (
+        MAIN,
+        *((PLAIN,) if plain else ()),
+        *(null.name for null in nulls if null.level in ("model", "dictionary")),
+    )
 
 
 def trained_arms(experiment: Experiment) -> tuple[str, ...]:
     """Those of `arms` whose SAEs are trained."""
-    return tuple(arm for arm in arms(experiment) if arm == MAIN or NULLS[arm].needs != "nothing")
+    return tuple(arm for arm in arms(experiment) if arm in (MAIN, PLAIN) or NULLS[arm].needs != "nothing")
 
 
 def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
     """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
-    if arm in (MAIN, TWIN):
+    if arm in (MAIN, TWIN, PLAIN):
         return checkpoint.load(folder.sae / arm / str(number))
     real = checkpoint.load(folder.sae / MAIN / str(number))
     latents = encode(real, fit.x)

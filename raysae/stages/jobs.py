@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from raysae.saes import build
 from raysae.stages.capture import MAIN, TWIN
-from raysae.stages.dictionaries import trained_arms
+from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.gaussian import gaussian_batches
 from raysae.store import ActivationStore, Manifest
 from raysae.training import SAETrainer
@@ -78,8 +78,9 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     for arm in trained_arms(experiment):
         home = activations / (TWIN if arm == TWIN else MAIN)
         source = Manifest.read(home)
+        loss = experiment.loss.model_copy(update={"decorrelation": 0.0}) if arm == PLAIN else experiment.loss
         for seed in experiment.train.seed_numbers:
-            parts = {name: identity[name] for name in ("sae", "loss", "train")}
+            parts = {"sae": identity["sae"], "loss": loss.model_dump(mode="json"), "train": identity["train"]}
             mark = fingerprint(
                 {
                     **parts,
@@ -87,7 +88,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     "activations": source.fingerprint,
                     "seed": seed,
                     "run": experiment.seed,
-                    **({} if arm in (MAIN, TWIN) else {"null": arm}),
+                    **({} if arm in (MAIN, TWIN, PLAIN) else {"null": arm}),
                 }
             )
             provenance = {
@@ -107,7 +108,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     (out / arm / str(seed)).absolute(),
                     str(experiment.hookpoint),
                     experiment.sae,
-                    experiment.loss,
+                    loss,
                     experiment.train,
                     experiment.seed,
                     mark,

@@ -114,7 +114,7 @@ def summarise(
     bootstrap: int,
     seed: int,
 ) -> Metric:
-    """Mean r_p over primitives and held-out seeds, both resampled, and a t-interval over the seeds; the wider.
+    """Mean r_p over primitives and held-out seeds; interval as in `ratio_over_documents`, primitives for documents.
 
     `seeds` counts all of them, `gates` are those of `stability.independent`, `whole` is the PW-MCC of the whole
     dictionaries (ALT-a), printed only.

@@ -8,7 +8,7 @@ makes one Metric of what all arms and seeds have shown. A criterion without an e
 
 from raysae.errors import BadInput
 from raysae.falsification.criteria import CRITERIA
-from raysae.stages.exhibits import alignment, attribution, documents, fidelity, interchange
+from raysae.stages.exhibits import alignment, attribution, documents, fidelity, geometry, interchange, seeds
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 
 EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
@@ -18,6 +18,14 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "alignment": alignment.ALIGNMENT,
     "causal_interchange": interchange.INTERCHANGE,
     "causal_attribution": attribution.ATTRIBUTION,
+    "redundancy": geometry.REDUNDANCY,
+    "stability": seeds.STABILITY,
+    "fvu_by_position": geometry.POSITIONS,
+    "firing_density": geometry.DENSITY,
+    "redundancy_level": geometry.LEVEL,
+    "purity": geometry.PURITY,
+    "clustering": seeds.CLUSTERING,
+    "pw_mcc": seeds.PW_MCC,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
