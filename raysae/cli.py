@@ -102,7 +102,11 @@ def _print_verdict(verdict: "Verdict") -> None:
             )
         nulls = ", ".join(f"{null} {value.mean:.3f}" for null, value in row.nulls.items() if value.mean is not None)
         if nulls:
-            share = "" if row.corrected is None else f"; {row.corrected:.2f} of the way from the hardest null to the ceiling"
+            share = (
+                ""
+                if row.corrected is None
+                else f"; {row.corrected:.2f} of the way from the hardest null to the ceiling"
+            )
             console.print(f"    [dim]nulls: {nulls}{share}[/dim]", highlight=False)
         console.print(f"    [dim]{escape(row.reason)}[/dim]", highlight=False)
     mode = "confirmatory" if verdict.mode == "confirmatory" else "exploratory: it opens no gate"
