@@ -222,19 +222,24 @@ def datasets() -> None:
     from raysae.stages.ingest import WORLDS
 
     table = Table(box=None, pad_edge=False)
-    for heading in ("name", "hub id", "revision", "licence", "chain of thought", "redistributable"):
-        table.add_column(heading)
+    for heading in ("name", "hub id", "revision", "splits and rows", "licence", "chain of thought", "redistributable"):
+        table.add_column(heading, overflow="fold")
     for corpus in CORPORA.values():
+        rows = [
+            f"{split} {count:,}" if isinstance(count, int) else f"{split} {count}"
+            for split, count in corpus.rows.items()
+        ]
         table.add_row(
             corpus.name,
-            corpus.hub_id,
-            corpus.revision[:10],
+            (corpus.hub_id or "local files") + (" (gated)" if corpus.gated else ""),
+            corpus.revision or "–",
+            ", ".join(rows) or "by file name",
             corpus.licence,
             "yes" if corpus.has_cot else "no",
-            "yes" if corpus.redistribute else "no",
+            "evaluation only" if corpus.eval_only else "yes" if corpus.redistribute else "no",
         )
     for name in WORLDS:
-        table.add_row(name, "generated", "–", "MIT", "yes", "yes")
+        table.add_row(name, "generated", "–", "any number, by hash", "MIT", "yes", "yes")
     _print_table(table)
 
 

@@ -1,21 +1,26 @@
 """Sources -> `corpus/`: Parquet blocks of normalised records, split by problem; malformed rows -> `quarantine/`.
 
-Unit of work: one source (a native split of a dataset, or a range of a generated world).
+Unit of work: one source (a file of a dataset, or a range of a generated world), streamed twice. The first reading notes
+the problem of every record in `corpus/problems/`, from which `split` joins what belongs together; the second writes the
+blocks. Neither holds more than a block of records.
 """
 
 import json
+import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysae.corpora import CORPORA, Malformed, Source
-from raysae.corpora.splits import assign_split, problem_key
+from raysae.corpora import CORPORA, Malformed
+from raysae.corpora.splits import SplitRule, problem_key, short_key, uniform
 from raysae.errors import BadInput
+from raysae.stages import problems
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, finished_blocks, sha256_file, write_block
@@ -52,8 +57,10 @@ _SCHEMA = pa.schema(
         ("extras", pa.string()),
     ]
 )
-_LOCKED_FIRST = (Split.TEST, Split.FIT, Split.TRAIN, None)
-"""The order in which native splits are read: a problem belongs to the most locked side it occurs on."""
+ACTORS = 2
+
+BLOCK_CHARACTERS = 64 * 2**20
+"""Characters of text in a block of records at most: a million records of a megabyte do not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,10 @@ class _Job:
     seed: int
     out: Path
     fingerprint: str
+    rules: dict[str, SplitRule]
+    """By corpus."""
+    rates: dict[str, float]
+    """By corpus: the share of its TRAIN records to keep."""
 
     @property
     def quarantine(self) -> Path:
@@ -72,7 +83,7 @@ class _Job:
 
 
 def check_names(config: CorpusConfig) -> None:
-    """BadInput for a corpus nobody knows, or one named twice."""
+    """BadInput for a corpus or configuration nobody knows, one named twice, or nothing that may be trained on."""
     known = [*CORPORA, *WORLDS]
     for name in config.names:
         if name not in known:
@@ -82,6 +93,17 @@ def check_names(config: CorpusConfig) -> None:
             f"corpus.name={list(config.names)} repeats a corpus",
             "allowed: each once",
             f"type corpus.name={config.names[0]}",
+        )
+    configs = {name for corpus in config.names if corpus in CORPORA for name in CORPORA[corpus].configs}
+    for name in config.configs:
+        if name not in configs | {"main"} and any(corpus in CORPORA for corpus in config.names):
+            allowed = ", ".join(sorted(configs))
+            raise BadInput(f"corpus.config={name}", f"allowed: {allowed}", f"type corpus.config={min(configs)}")
+    if all(name in CORPORA and CORPORA[name].eval_only for name in config.names):
+        raise BadInput(
+            f"corpus.name={config.names[0]} alone",
+            "its terms allow evaluation only, so nothing is left to train on",
+            f"name a corpus beside it: type corpus.name=[{config.names[0]},gsm8k]",
         )
 
 
@@ -98,11 +120,11 @@ def inputs(config: CorpusConfig) -> dict[str, Any]:
     for name in config.names:
         if name in WORLDS:
             found[name] = "generated"
-        elif config.path is None:
+        elif config.path is None or (isinstance(config.path, dict) and name not in config.path):
             found[name] = f"{CORPORA[name].hub_id}@{CORPORA[name].revision}"
         else:
-            files = CORPORA[name].sources(config)
-            found |= {f"{name}/{source.native_split}": sha256_file(Path(source.location)) for source in files}
+            for source in CORPORA[name].sources(config):
+                found[f"{name}/{source.name}"] = sha256_file(Path(source.location))
     return found
 
 
@@ -110,44 +132,50 @@ def ingest(experiment: Experiment, out: Path, progress: StageProgress) -> Manife
     """Write `corpus/`. Raises BadInput when nothing is left after quarantine or a split stays empty."""
     config = experiment.corpus
     mark = fingerprint({"corpus": experiment.identity()["corpus"], "seed": experiment.seed, "inputs": inputs(config)})
-    job = _Job(config, experiment.seed, out, mark)
     sources = _sources(experiment)
-    progress.total(len(sources))
-    locked: dict[str, Split] = {}
+    rules = {
+        name: SplitRule(
+            config.splits,
+            native_test=any(item["corpus"] == name and item.get("native_split") == Split.TEST for item in sources),
+            eval_only=name in CORPORA and CORPORA[name].eval_only,
+        )
+        for name in config.names
+    }
+    progress.total(2 * len(sources))
+    read = [item for item in sources if item["corpus"] in CORPORA]
+    reader = problems.Job(config, experiment.seed, out / problems.FOLDER, mark)
+    for answer in map_blocks(problems.Reader, (reader,), read, actors=ACTORS):
+        progress.advance(1, f"{answer['name']}: {answer['records']:,} problems")
+    rates, duplicates = problems.split(reader, read, rules)
+    job = _Job(config, experiment.seed, out, mark, rules, rates)
     answers: list[dict[str, Any]] = []
-    native_test = {name for name, source in sources if source.get("native_split") == Split.TEST}
-    for native in _LOCKED_FIRST:
-        now = [
-            {"corpus": name, **source, "locked": locked, "native_test": name in native_test}
-            for name, source in sources
-            if source.get("native_split") == native
-        ]
-        for answer in map_blocks(_Normaliser, (job,), now, actors=2):
-            answers.append(answer)
-            for key in answer["problems"]:  # TEST comes first: what it locked stays locked
-                locked.setdefault(key, Split(native))
-            progress.advance(1, f"{answer['name']}: {answer['records']} records, {answer['quarantined']} quarantined")
-    return _finish(experiment, out, mark, answers)
+    for answer in map_blocks(_Normaliser, (job,), sources, actors=ACTORS):
+        answers.append(answer)
+        progress.advance(1, f"{answer['name']}: {answer['records']} records, {answer['quarantined']} quarantined")
+    manifest = _finish(experiment, out, mark, answers, duplicates)
+    shutil.rmtree(reader.folder, ignore_errors=True)
+    return manifest
 
 
-def _sources(experiment: Experiment) -> list[tuple[str, dict[str, Any]]]:
-    """(corpus, plain source) of every unit of work."""
+def _sources(experiment: Experiment) -> list[dict[str, Any]]:
+    """Every unit of work."""
     config = experiment.corpus
-    found: list[tuple[str, dict[str, Any]]] = []
+    found: list[dict[str, Any]] = []
     for name in config.names:
         if name in CORPORA:
-            found += [(name, _plain(source)) for source in CORPORA[name].sources(config)]
+            found += [asdict(source) for source in CORPORA[name].sources(config)]
         else:
             count = config.records or WORLD_RECORDS
             found += [
-                (name, {"start": start, "count": min(config.block_records, count - start), "native_split": None})
+                {"corpus": name, "start": start, "count": min(config.block_records, count - start)}
                 for start in range(0, count, config.block_records)
             ]
     return found
 
 
-def _plain(source: Source) -> dict[str, Any]:
-    return {**asdict(source), "native_split": source.native_split and str(source.native_split)}
+def _name(item: dict[str, Any]) -> str:
+    """Of a unit of work, and of its files."""
+    return problems.name(item) if "location" in item else f"{item['corpus']}-{item['start']:08d}"
 
 
 class _Normaliser:
@@ -155,70 +183,100 @@ class _Normaliser:
 
     def __init__(self, job: _Job) -> None:
         self.job = job
+        self.moved = problems.read_moved(job.out / problems.FOLDER)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        job = self.job
-        part = item.get("native_split") or f"{item.get('start', 0):08d}"
-        name = f"{item['corpus']}-{part.lower()}"
+        job, name = self.job, _name(item)
         done = finished_blocks(job.quarantine, [name], job.fingerprint)
         if name in done:  # this source's last receipt: its blocks are all there
             return done[name].facts["answer"]
-        records: dict[Split, list[CorpusRecord]] = {split: [] for split in Split}
-        quarantine: list[Malformed] = []
-        problems: set[str] = set()
-        locked = {key: Split(split) for key, split in item["locked"].items()}
-        for record in self._read(item):
-            if isinstance(record, Malformed):
-                quarantine.append(record)
-                continue
-            key = problem_key(record)
-            problems.add(key)
-            split = assign_split(key, record.split, locked, job.corpus.splits, item["native_test"], job.seed)
-            records[split].append(record.model_copy(update={"split": split}))
-        blocks = [
-            self._write(f"{name}-{split.lower()}-{number:05d}", split, kept[first : first + job.corpus.block_records])
-            for split, kept in records.items()
-            for number, first in enumerate(range(0, len(kept), job.corpus.block_records))
-        ]
+        blocks = _Blocks(job, name)
+        reasons: Counter[str] = Counter()
+        left_out = 0
+        job.quarantine.mkdir(parents=True, exist_ok=True)
+        kept = job.quarantine / f".{name}.rows"
+        with kept.open("w", encoding="utf-8") as quarantine:
+            for record in self._read(item):
+                if isinstance(record, Malformed):
+                    _write_row(quarantine, record)
+                    reasons[record.reason.partition(":")[0]] += 1
+                elif (split := self._split(record)) is None:
+                    left_out += 1
+                else:
+                    blocks.add(record, split)
         answer = {
             "name": name,
-            "records": sum(len(kept) for kept in records.values()),
-            "quarantined": len(quarantine),
-            "reasons": dict(Counter(row.reason for row in quarantine)),
-            "problems": sorted(problems) if item.get("native_split") in (Split.TEST, Split.FIT) else [],
-            "blocks": [block.model_dump() for block in blocks],
+            "records": blocks.records,
+            "quarantined": reasons.total(),
+            "reasons": dict(reasons),
+            "left_out": left_out,
+            "blocks": [block.model_dump() for block in blocks.finish()],
         }
-        lines = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in quarantine)
         write_block(
             job.quarantine,
             name,
             ".jsonl",
             job.fingerprint,
-            len(quarantine),
-            lambda path: _write_text(path, lines),
+            reasons.total(),
+            lambda path: os.replace(kept, path),
             answer=answer,
         )
         return answer
+
+    def _split(self, record: CorpusRecord) -> Split | None:
+        """The side of a record; None for a TRAIN record that the weights leave out."""
+        job, key = self.job, problem_key(record)
+        alone = job.rules[record.source_dataset].alone(record.split, uniform(key, job.seed))
+        split = self.moved.get(short_key(key), alone)
+        rate = job.rates.get(record.source_dataset, 1.0)
+        if split is Split.TRAIN and rate < 1 and uniform(record.record_id, job.seed, "weights") >= rate:
+            return None
+        return split
 
     def _read(self, item: dict[str, Any]) -> Iterator[CorpusRecord | Malformed]:
         if item["corpus"] in WORLDS:
             seed = stream_seed(self.job.seed, "world")
             yield from WORLDS[item["corpus"]].generate(item["count"], seed, item["start"])
             return
-        split = item["native_split"]
-        fields = {key: item[key] for key in ("corpus", "location", "config")}
-        source = Source(native_split=Split(split) if split else None, **fields)
-        yield from CORPORA[item["corpus"]].read(source, self.job.corpus)
+        yield from problems.read(item, self.job.corpus)
 
-    def _write(self, name: str, split: Split, records: list[CorpusRecord]) -> BlockInfo:
+
+class _Blocks:
+    """Records of one source on their way into blocks, a sequence per split."""
+
+    def __init__(self, job: _Job, name: str) -> None:
+        self.job = job
+        self.name = name
+        self.records = 0
+        self.infos: dict[Split, list[BlockInfo]] = {split: [] for split in Split}
+        self._waiting: dict[Split, list[CorpusRecord]] = {split: [] for split in Split}
+        self._characters = dict.fromkeys(Split, 0)
+
+    def add(self, record: CorpusRecord, split: Split) -> None:
+        self.records += 1
+        self._waiting[split].append(record.model_copy(update={"split": split}))
+        self._characters[split] += len(record.text)
+        full = len(self._waiting[split]) >= self.job.corpus.block_records
+        if full or self._characters[split] >= BLOCK_CHARACTERS:
+            self._write(split)
+
+    def finish(self) -> list[BlockInfo]:
+        """The last blocks, and all of them by split."""
+        for split in Split:
+            if self._waiting[split]:
+                self._write(split)
+        return [info for infos in self.infos.values() for info in infos]
+
+    def _write(self, split: Split) -> None:
+        records, self._waiting[split], self._characters[split] = self._waiting[split], [], 0
         rows = [
             {**record.model_dump(mode="json"), "extras": json.dumps(record.extras, ensure_ascii=False)}
             for record in records
         ]
         table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-        return write_block(
+        info = write_block(
             self.job.out,
-            name,
+            f"{self.name}-{split.lower()}-{len(self.infos[split]):05d}",
             ".parquet",
             self.job.fingerprint,
             len(rows),
@@ -228,6 +286,7 @@ class _Normaliser:
             with_cot=sum(record.cot is not None for record in records),
             variables=_values(records),
         )
+        self.infos[split].append(info)
 
 
 def _values(records: list[CorpusRecord]) -> dict[str, list[str]]:
@@ -239,18 +298,20 @@ def _values(records: list[CorpusRecord]) -> dict[str, list[str]]:
     return {name: sorted(values) for name, values in sorted(found.items())}
 
 
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _write_row(file: TextIO, row: Malformed) -> None:
+    file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
 
 
-def _finish(experiment: Experiment, out: Path, mark: str, answers: list[dict[str, Any]]) -> Manifest:
+def _finish(
+    experiment: Experiment, out: Path, mark: str, answers: list[dict[str, Any]], duplicates: dict[str, Any]
+) -> Manifest:
     answers.sort(key=lambda answer: answer["name"])
     blocks = tuple(BlockInfo.model_validate(block) for answer in answers for block in answer["blocks"])
     per_split = Counter({str(split): 0 for split in Split})
     for block in blocks:
         per_split[block.facts["split"]] += block.rows
     reasons = sum((Counter(answer["reasons"]) for answer in answers), Counter())
-    where = experiment.corpus.path or "the source"
+    where = experiment.corpus.path or ", ".join(experiment.corpus.names)
     if not sum(per_split.values()):
         why = f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})" if reasons else ""
         raise BadInput(
@@ -270,6 +331,8 @@ def _finish(experiment: Experiment, out: Path, mark: str, answers: list[dict[str
         "records": dict(per_split),
         "quarantined": sum(reasons.values()),
         "reasons": dict(reasons),
+        "left_out_by_weights": sum(answer["left_out"] for answer in answers),
+        "duplicates": duplicates,
         "quarantine_files": [f"../quarantine/{answer['name']}.jsonl" for answer in answers if answer["quarantined"]],
     }
     manifest = Manifest(

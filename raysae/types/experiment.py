@@ -28,6 +28,9 @@ class SplitShares(_Part):
     """Share of problems in FIT."""
     test: float = Field(default=0.2, gt=0, lt=1)
     """Share of problems in TEST; unused when the source has test rows of its own."""
+    near: float | None = Field(default=0.8, gt=0, le=1)
+    """Problems whose words overlap by so much (Jaccard index of runs of three) share a split; null: only equal ones do.
+    Generated corpora are told apart exactly."""
 
     @model_validator(mode="after")
     def _leaves_train(self) -> "SplitShares":
@@ -43,19 +46,37 @@ class CorpusConfig(_Part):
 
     name: str | tuple[str, ...] = "arithmetic_cot"
     """Corpus name, or several."""
-    config: str = "main"
-    """Configuration of the source (GSM8K: main)."""
-    path: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
-    """A file or folder in the source's own layout; null: the hub. Its content is fingerprinted, not where it is."""
+    config: str | tuple[str, ...] = "main"
+    """Configuration of the source, or several (GSM8K: main, socratic); of several corpora each takes those it has."""
+    path: Annotated[Path | dict[str, Path] | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """A file or folder in the source's own layout, or one per corpus name, or a folder with a folder per corpus; null:
+    the hub. Its content is fingerprinted, not where it is."""
+    columns: dict[str, str] = {}
+    """For the corpora `jsonl` and `parquet`: field of a record -> column of the file, where the names differ."""
+    weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    """Corpus name -> relative number of its TRAIN records. The scarcest is taken whole, the others are thinned by a
+    hash of the record; a corpus without a weight is whole. FIT and TEST are never thinned."""
     records: int | None = Field(default=None, gt=0)
-    """How many records to take from the start of each native split, or to generate; null takes all."""
+    """How many records to take from the start of each file, or to generate; null takes all."""
     splits: SplitShares = SplitShares()
     block_records: int = Field(default=2048, gt=0)
-    """Records per corpus block."""
+    """Records per corpus block, at most."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return (self.name,) if isinstance(self.name, str) else self.name
+
+    @property
+    def configs(self) -> tuple[str, ...]:
+        return (self.config,) if isinstance(self.config, str) else self.config
+
+    @model_validator(mode="after")
+    def _keyed_by_name(self) -> "CorpusConfig":
+        for key, mapping in (("weights", self.weights), ("path", self.path)):
+            unknown = sorted(set(mapping) - set(self.names)) if isinstance(mapping, dict) else []
+            if unknown:
+                raise ValueError(f"{key} names {unknown[0]!r}; allowed: {', '.join(self.names)}; add it to corpus.name")
+        return self
 
 
 class TokenizerConfig(_Part):

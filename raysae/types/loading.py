@@ -44,6 +44,8 @@ def _absolute(experiment: Experiment) -> Experiment:
 
     def whole(part: Any, name: str) -> Any:
         path = getattr(part, name)
+        if isinstance(path, dict):
+            return part.model_copy(update={name: {key: one.expanduser().absolute() for key, one in path.items()}})
         return part.model_copy(update={name: path and path.expanduser().absolute()})
 
     changed = {name: whole(getattr(experiment, name), "path") for name in ("corpus", "tokenizer", "model")}
