@@ -76,12 +76,12 @@ def check(experiment: Experiment) -> None:
 
 def check_inputs(experiment: Experiment) -> None:
     """Text, model and tokenizer are there and fit each other; no weights are loaded and nothing is written yet."""
-    from raysae.models.load import check_reachable, check_tokenizer, describe, load_tokenizer
+    from raysae.models.load import check_reachable, fitting_tokenizer
     from raysae.stages import ingest
 
     ingest.check_files(experiment.corpus)
     check_reachable(experiment.model)
-    check_tokenizer(load_tokenizer(experiment.model, experiment.tokenizer), describe(experiment.model))
+    fitting_tokenizer(experiment.model, experiment.tokenizer)
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:

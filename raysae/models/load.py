@@ -118,6 +118,39 @@ def tokenizer_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def vocabulary_sha256(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """SHA-256 of its tokens, their ids and its merges: the same whether it came as one file or several."""
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model.get("merges") or ()]
+    text = json.dumps([sorted(tokenizer.get_vocab().items()), merges], ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def fitting_tokenizer(model: ModelConfig, config: TokenizerConfig) -> "PreTrainedTokenizerFast":
+    """`load_tokenizer`, checked against the model: BadInput unless size and vocabulary are those it was trained with.
+
+    A model with fresh weights was trained with none, so there any ids within its embedding will do.
+    """
+    tokenizer, row = load_tokenizer(model, config), describe(model)
+    check_tokenizer(tokenizer, row)
+    if model.randomize or (config.path is None and config.name is None):
+        return tokenizer
+    cure = "remove tokenizer.name and tokenizer.path, or correct model.name"
+    if row.tokens is not None and len(tokenizer) != row.tokens:
+        raise BadInput(f"the tokenizer has {len(tokenizer)} tokens", f"that of {row.name} has {row.tokens}", cure)
+    folder = model_folder(model)
+    own = row.vocabulary_sha256
+    if folder is not None and _holds_tokenizer(folder):
+        own = vocabulary_sha256(load_tokenizer(model, TokenizerConfig()))
+    if own is not None and vocabulary_sha256(tokenizer) != own:
+        raise BadInput(
+            f"the tokenizer's vocabulary has sha256 {vocabulary_sha256(tokenizer)[:16]}...",
+            f"that of {row.name} has {own[:16]}...",
+            cure,
+        )
+    return tokenizer
+
+
 def check_tokenizer(tokenizer: "PreTrainedTokenizerFast", row: ModelRow) -> None:
     """BadInput when the tokenizer can give an id that the model has no embedding for."""
     largest = max(tokenizer.get_vocab().values(), default=-1)
@@ -169,15 +202,17 @@ def _tokenizer_source(model: ModelConfig, tokenizer: TokenizerConfig) -> tuple[P
 
 
 def _tokenizer_folder(folder: Path, key: str) -> Path:
-    if not (folder / "tokenizer.json").is_file() and not (
-        (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file()
-    ):
+    if not _holds_tokenizer(folder):
         raise BadInput(
             f"{key}={folder} holds no tokenizer",
             "allowed: a folder with tokenizer.json, or with vocab.json and merges.txt",
             "type tokenizer.path=<folder>",
         )
     return folder
+
+
+def _holds_tokenizer(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() or all((folder / n).is_file() for n in ("vocab.json", "merges.txt"))
 
 
 def check_reachable(config: ModelConfig) -> None:
@@ -219,10 +254,12 @@ __all__ = [
     "check_reachable",
     "check_tokenizer",
     "describe",
+    "fitting_tokenizer",
     "load_model",
     "load_tokenizer",
     "model_inputs",
     "random_twin",
     "tokenizer_definition",
     "tokenizer_sha256",
+    "vocabulary_sha256",
 ]

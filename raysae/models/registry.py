@@ -35,6 +35,10 @@ class ModelRow:
     bundled: bool
     config: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """The rest of what the architecture's config class needs to build it."""
+    tokens: int | None = None
+    """Size of its tokenizer, which may be less than `vocab_size`; null for a folder, whose own tokenizer says."""
+    vocabulary_sha256: str | None = None
+    """`vocabulary_sha256` of its tokenizer, where it is known without the hub."""
 
 
 MODELS: dict[str, ModelRow] = {
@@ -88,6 +92,8 @@ MODELS: dict[str, ModelRow] = {
             probe_layer=6,
             bundled=False,
             config={"n_head": 12},
+            tokens=50257,
+            vocabulary_sha256="98de00669996e48e8db9590e7c13d37461bb11178e80fa2abcafb3e49f542baf",
         ),
         ModelRow(
             name="gpt2-medium",
@@ -104,6 +110,8 @@ MODELS: dict[str, ModelRow] = {
             probe_layer=12,
             bundled=False,
             config={"n_head": 16},
+            tokens=50257,
+            vocabulary_sha256="98de00669996e48e8db9590e7c13d37461bb11178e80fa2abcafb3e49f542baf",
         ),
         ModelRow(
             name="pythia-1.4b",
@@ -123,6 +131,7 @@ MODELS: dict[str, ModelRow] = {
                 "num_attention_heads": 16,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
             },
+            tokens=50277,
         ),
         ModelRow(
             name="gemma-2b",
@@ -139,6 +148,7 @@ MODELS: dict[str, ModelRow] = {
             probe_layer=9,
             bundled=False,
             config={"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256},
+            tokens=256000,
         ),
         ModelRow(
             name="llama-3-8b",
@@ -160,6 +170,7 @@ MODELS: dict[str, ModelRow] = {
                 "rms_norm_eps": 1e-5,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
             },
+            tokens=128256,
         ),
         ModelRow(
             name="phi-2",
@@ -179,6 +190,7 @@ MODELS: dict[str, ModelRow] = {
                 "num_attention_heads": 32,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.4},
             },
+            tokens=50295,
         ),
     )
 }

@@ -22,7 +22,7 @@ from raysae.corpora.blocks import COLUMNS, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.packing import GatheredRows, Piece, gather, plan
 from raysae.errors import BadInput
-from raysae.models.load import check_tokenizer, describe, load_tokenizer, tokenizer_definition, tokenizer_sha256
+from raysae.models.load import describe, fitting_tokenizer, tokenizer_definition, tokenizer_sha256
 from raysae.stages.parts import read_part, write_part
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
@@ -72,8 +72,7 @@ def tokenize(
 ) -> Manifest:
     """Write `alignment/`, `labels/`, then `tokens/`. BadInput when the tokenizer fits not the model or the layout."""
     records = Manifest.read(corpus)
-    tokenizer = load_tokenizer(experiment.model, experiment.tokenizer)
-    check_tokenizer(tokenizer, describe(experiment.model))
+    tokenizer = fitting_tokenizer(experiment.model, experiment.tokenizer)
     config = experiment.tokenizer
     eos: Any = tokenizer.eos_token_id
     if config.layout == "packed" and eos is None:

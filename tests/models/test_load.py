@@ -19,11 +19,13 @@ from raysae.models.load import (
     check_reachable,
     check_tokenizer,
     describe,
+    fitting_tokenizer,
     load_model,
     load_tokenizer,
     model_inputs,
     random_twin,
     tokenizer_sha256,
+    vocabulary_sha256,
 )
 from raysae.types.experiment import ModelConfig, TokenizerConfig
 
@@ -282,6 +284,34 @@ def test_the_gpt2_vocabulary_from_files_is_fast_and_fits_the_model() -> None:
     assert tokenizer("Natalia sold")["input_ids"] == [47849, 9752, 2702]
     check_tokenizer(tokenizer, MODELS["gpt2"])
     refused("knows 4096 tokens", lambda: check_tokenizer(tokenizer, MODELS["tiny-gsm8k"]))
+
+
+def test_another_models_tokenizer_is_refused_by_size_and_by_hash(folder: Path, tmp_path: Path) -> None:
+    own, other = ModelConfig(path=folder), tmp_path / "other"
+    other.mkdir()
+    shutil.copy(folder / "tokenizer.json", other)
+    assert len(fitting_tokenizer(own, TokenizerConfig(path=other))) == 50
+    definition = json.loads((other / "tokenizer.json").read_text())
+    vocabulary = definition["model"]["vocab"]
+    vocabulary["w1"], vocabulary["w2"] = vocabulary["w2"], vocabulary["w1"]
+    (other / "tokenizer.json").write_text(json.dumps(definition))
+    refused(
+        r"vocabulary has sha256 .*; that of model has ", lambda: fitting_tokenizer(own, TokenizerConfig(path=other))
+    )
+    assert fitting_tokenizer(own.model_copy(update={"randomize": True}), TokenizerConfig(path=other))
+    refused(
+        "the tokenizer has 50 tokens; that of pythia-1.4b has 50277",
+        lambda: fitting_tokenizer(ModelConfig(name="pythia-1.4b"), TokenizerConfig(path=other)),
+    )
+
+
+def test_the_gpt2_vocabulary_has_the_hash_that_is_on_record() -> None:
+    files = Path(__file__).parents[3] / "shared" / "data" / "gpt2_tokenizer"
+    if not files.is_dir():
+        pytest.skip(f"the GPT-2 vocabulary is not at {files}")
+    tokenizer = fitting_tokenizer(ModelConfig(name="gpt2"), TokenizerConfig(path=files))
+    assert len(tokenizer) == MODELS["gpt2"].tokens
+    assert vocabulary_sha256(tokenizer) == MODELS["gpt2-medium"].vocabulary_sha256
 
 
 @pytest.mark.parametrize("name", [name for name, row in MODELS.items() if row.bundled])
