@@ -351,6 +351,44 @@ def pretrain(
         progress.say(str(written))
 
 
+@app.command()
+def calibrate(
+    simulations: Annotated[int, typer.Option(help="Simulated cases of each false claim.")] = 400,
+    json: Annotated[Path | None, typer.Option(help="Where the rates go; a figure per criterion beside it.")] = None,
+    seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
+    criteria: Annotated[str, typer.Option(help="Some criteria only: reconstruction,alignment")] = "",
+    actors: Annotated[int, typer.Option(help="Processes that simulate; the rates do not depend on it.")] = 2,
+) -> None:
+    """How often the court itself is wrong: false claims called GO, true ones missed. Exits 3 if out of bounds."""
+    from raysae.report.calibration import TITLES, said
+    from raysae.stages.calibrate import calibrate as simulate
+    from raysae.stages.calibrate import check, write
+    from raysae.stages.progress import Reporter
+
+    names = tuple(name for name in criteria.split(",") if name)
+    check(simulations, names, actors, json)
+    with Reporter().stage("calibrate") as progress:
+        found = simulate(simulations, progress, seed=seed, criteria=names, actors=actors)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("criterion", "in the simulated world", "the court said", "rate [95 % interval]", ""):
+        table.add_column(heading)
+    for name, row in found["criteria"].items():
+        for kind, world in row["worlds"].items():
+            low, high = world["interval"]
+            table.add_row(
+                name,
+                TITLES[kind],
+                said(world),
+                f"{world['rate']:.3f} [{low:.3f}, {high:.3f}]",
+                "[green]within[/]" if world["within"] else "[bold red]OUT OF BOUNDS[/]",
+            )
+    _print_table(table)
+    if json is not None:
+        Console(soft_wrap=True).print(f"rates and figures: [bold]{write(found, json)[0]}[/bold] ...", highlight=False)
+    if not found["within"]:
+        raise typer.Exit(3)
+
+
 def main() -> None:
     """Errors meant for a user are one line on stderr; their exit status says of which kind they are."""
     try:
