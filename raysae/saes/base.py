@@ -86,6 +86,10 @@ class SparseAutoencoder(nn.Module, ABC):
     def observe(self, cut: Float[Tensor, ""], weight: float) -> None:
         """Take the mean over shards of the smallest value a step kept into what inference needs, with this weight."""
 
+    def revive(self, dead: Int64[Tensor, " dead"]) -> None:
+        """Latents that begin again: their biases and own parameters as in the beginning."""
+        self.b_enc[dead] = 0
+
     def project(self) -> None:
         """After an optimizer step: own parameters back to where they may be."""
 

@@ -1,7 +1,7 @@
 """JumpReLU SAE (arXiv 2407.14435): a learnt threshold per latent, by straight-through gradients, and an L0 loss."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from raysae.saes.base import Pull, SparseAutoencoder, Which
@@ -41,6 +41,10 @@ class JumpReLU(SparseAutoencoder):
         threshold = self.threshold[which]
         near = ((pre - threshold).abs() < BANDWIDTH / 2) / BANDWIDTH
         return Pull(torch.where(pre > threshold, grad, 0.0), {"threshold": -near * (threshold * grad + l0)})
+
+    def revive(self, dead: Int64[Tensor, " dead"]) -> None:
+        super().revive(dead)
+        self.threshold[dead] = INITIAL_THRESHOLD
 
     def project(self) -> None:
         self.threshold.clamp_(min=0)

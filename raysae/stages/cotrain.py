@@ -14,6 +14,7 @@ from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, make_trainer
 from raysae.store import ActivationStore, Checkpoints
 from raysae.training import AllReduce, Diverged, SAETrainer
+from raysae.training.guides import GUIDE_COLUMNS, Guides, guides_of
 
 HISTORY_STEPS = 25
 """Steps between two points of the training curves: the only moments the device is asked for numbers."""
@@ -40,9 +41,9 @@ class Course:
             self.trainer.restore(tensors, header["trainer"])
             self.history = header["history"]
 
-    def step(self, shards: Sequence[Any], place: Place) -> None:
+    def step(self, shards: Sequence[Any], place: Place, guides: Sequence[Guides] | None, first_shard: int) -> None:
         """Raises Diverged, with the checkpoint from before named, when numbers are read and are none."""
-        self.trainer.step(shards, place.all_reduce)
+        self.trainer.step(shards, place.all_reduce, guides, first_shard)
         done, train = self.trainer.steps_done, self.job.train
         try:
             if done % HISTORY_STEPS == 0 or done == train.steps:
@@ -84,11 +85,15 @@ def train_together(
     last = max(job.train.steps for job in jobs)
     mine = range(place.rank * first.train.shards // place.world, (place.rank + 1) * first.train.shards // place.world)
     per_shard = first.train.batch_tokens // first.train.shards
-    for step, batch in enumerate(islice(first.stream.batches(store, start), last - start), start):
+    stream = first.stream
+    guided = stream.guides is not None
+    for step, batch in enumerate(islice(stream.batches(store, start), last - start), start):
         shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]).to(device) for s in mine]
+        guides = [guides_of(shard) for shard in shards] if guided else None
+        shards = [shard[:, :-GUIDE_COLUMNS] for shard in shards] if guides else shards
         for course in courses:
             if course.trainer.steps_done == step < course.job.train.steps:
-                course.step(shards, place)
+                course.step(shards, place, guides, mine.start)
         if halt.now():
             for course in courses:
                 if place.rank == 0 and course.trainer.steps_done:

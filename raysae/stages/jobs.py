@@ -9,14 +9,18 @@ from raysae.saes import build
 from raysae.stages.capture import MAIN, TWIN
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.gaussian import gaussian_batches
-from raysae.store import ActivationStore, Manifest
+from raysae.store import ActivationStore, GuideColumns, Manifest
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS
-from raysae.types import Experiment, HookPoint
+from raysae.types import Experiment, HookPoint, Split
 from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig, fingerprint, stream_seed
 
 BATCHES: dict[str, Callable[..., Iterator[Any]]] = {"gaussian": gaussian_batches}
 """Arms that are trained on something else than the rows of the store."""
+
+
+WATCHED_ROWS = 4096
+"""FIT tokens that the training curves are also drawn for."""
 
 
 class Stream(NamedTuple):
@@ -34,11 +38,15 @@ class Stream(NamedTuple):
     """Seed of the order."""
     batch_tokens: int
     shards: int
+    guides: GuideColumns | None
+    """What the probe and the temporal term read."""
 
     def batches(self, store: ActivationStore, start_step: int) -> Iterator[Any]:
-        """Endless float32 [batch_tokens, d_in]."""
-        read = BATCHES.get(self.source, ActivationStore.batches)
-        return read(store, HookPoint.parse(self.hookpoint), self.batch_tokens, self.order, start_step=start_step)
+        """Endless float32 [batch_tokens, d_in], and two columns more with `guides`."""
+        point = HookPoint.parse(self.hookpoint)
+        if self.source in BATCHES:
+            return BATCHES[self.source](store, point, self.batch_tokens, self.order, start_step=start_step)
+        return store.batches(point, self.batch_tokens, self.order, start_step=start_step, guides=self.guides)
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,8 @@ class SAEJob:
         source = self.arm if self.arm in BATCHES else "rows"
         order = stream_seed(self.experiment_seed, self.order)
         train = self.train
-        return Stream(self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards)
+        guides = guide_columns(self.loss, self.activations) if source == "rows" else None
+        return Stream(self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards, guides)
 
 
 def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
@@ -119,6 +128,14 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     return jobs
 
 
+def guide_columns(loss: LossConfig, activations: Path) -> GuideColumns | None:
+    """None where no term asks. BadInput for a label that the corpus does not have."""
+    if not (loss.probes or loss.temporal):
+        return None
+    label = ActivationStore(activations).label_values(loss.probe_label)[0] if loss.probes else None
+    return GuideColumns(label, pairs=loss.temporal > 0)
+
+
 def groups(jobs: Sequence[SAEJob], together: int) -> list[list[SAEJob]]:
     """Jobs by stream, in order of their first, at most `together` in a group."""
     by_stream: dict[Stream, list[SAEJob]] = {}
@@ -128,10 +145,20 @@ def groups(jobs: Sequence[SAEJob], together: int) -> list[list[SAEJob]]:
 
 
 def make_trainer(job: SAEJob, store: ActivationStore, device: Any) -> SAETrainer:
-    """A fresh trainer, initialised from the seed's own stream."""
+    """A fresh trainer, initialised from the seed's own stream; it watches FIT tokens."""
+    import torch
+
     point = HookPoint.parse(job.hookpoint)
     d_in = store.width(point)
     seed = stream_seed(job.experiment_seed, f"sae/{job.seed}/init")
     sae = build(job.sae.architecture, d_in, d_in * job.sae.expansion, job.sae.k, seed).to(device)
     hold = job.arm if job.arm in HOLDS else None
-    return SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point), hold=hold)
+    guides = job.stream.guides
+    label = guides.label if guides else None
+    classes = len(store.label_values(label)[1]) if label else 0
+    trainer = SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point), hold=hold, classes=classes)
+    if blocks := store.blocks(Split.FIT):
+        x = torch.from_numpy(store.read(blocks[0], point).activations[:WATCHED_ROWS])
+        named = torch.from_numpy(store.labels(blocks[0], label)[:WATCHED_ROWS]) if label else None
+        trainer.watch(x, named)
+    return trainer

@@ -1,6 +1,6 @@
 """Folders of immutable blocks, the manifest that completes each, and the ledger of runs."""
 
-from raysae.store.activations import ActivationStore
+from raysae.store.activations import ActivationStore, GuideColumns
 from raysae.store.ledger import Ledger
 from raysae.store.manifest import (
     BlockInfo,
@@ -20,6 +20,7 @@ __all__ = [
     "ActivationStore",
     "BlockInfo",
     "Checkpoints",
+    "GuideColumns",
     "Ledger",
     "Manifest",
     "RunFolder",

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysae.errors import BadInput, Refused
@@ -30,6 +32,15 @@ class Rows:
     """int32 [rows]"""
     token_id: np.ndarray
     """int32 [rows]"""
+
+
+class GuideColumns(NamedTuple):
+    """What a reader wants to know of each token beside its activations."""
+
+    label: str | None
+    """A variable of `labels/`."""
+    pairs: bool
+    """Whether rows stay beside their neighbour when they are shuffled."""
 
 
 class ActivationStore:
@@ -97,9 +108,19 @@ class ActivationStore:
         )
 
     def batches(
-        self, hookpoint: HookPoint, batch_tokens: int, seed: int, *, split: Split = Split.TRAIN, start_step: int = 0
+        self,
+        hookpoint: HookPoint,
+        batch_tokens: int,
+        seed: int,
+        *,
+        split: Split = Split.TRAIN,
+        start_step: int = 0,
+        guides: GuideColumns | None = None,
     ) -> Iterator[np.ndarray]:
         """Endless float32 [batch_tokens, d_in]; in an epoch each token comes once (less the last partial batch).
+
+        With `guides` two columns more: the place of the token's label in `label_values`, -1 where it has none, and 1
+        where the next row is the next token of the same document and step, which `pairs` makes half of the rows' case.
 
         The order depends on `seed` and the step alone, so `start_step` resumes exactly and every worker of a
         distributed run sees the same batches. An epoch permutes the row groups of all blocks, shuffles the rows of
@@ -120,7 +141,7 @@ class ActivationStore:
             )
         epoch, skip = divmod(start_step, per_epoch)
         while True:
-            yield from self._epoch(groups, hookpoint, batch_tokens, seed, epoch, skip)
+            yield from self._epoch(groups, hookpoint, batch_tokens, seed, epoch, skip, guides)
             epoch, skip = epoch + 1, 0
 
     def _epoch(
@@ -131,22 +152,74 @@ class ActivationStore:
         seed: int,
         epoch: int,
         skip: int,
+        guides: GuideColumns | None,
     ) -> Iterator[np.ndarray]:
         order = np.random.default_rng(stream_seed(seed, f"row-groups/{epoch}")).permutation(len(groups))
         ahead = skip * batch
-        rest = np.empty((0, self.width(hookpoint)), np.float32)
+        rest = np.empty((0, self.width(hookpoint) + (2 if guides else 0)), np.float32)
         for number, window in enumerate(_windows([groups[i] for i in order])):
             rows = sum(count for _, _, count in window)
             if ahead >= rows:  # wholly before the cursor: not read at all
                 ahead -= rows
                 continue
-            shuffled = np.random.default_rng(stream_seed(seed, f"rows/{epoch}/{number}")).permutation(rows)
-            values = np.concatenate([self._read_group(group, hookpoint) for group in window])[shuffled[ahead:]]
+            shuffled = _permutation(rows, stream_seed(seed, f"rows/{epoch}/{number}"), bool(guides and guides.pairs))
+            parts = [self._read_group(group, hookpoint) for group in window]
+            if guides:
+                known = [self._read_guides(group, guides) for group in window]
+                parts = [np.concatenate(both, axis=1) for both in zip(parts, known, strict=True)]
+            values = np.concatenate(parts)[shuffled]
+            if guides:  # of the next row only the first of a pair knows which it is
+                values[1 if guides.pairs else 0 :: 2 if guides.pairs else 1, -1] = 0
+            values = values[ahead:]
             ahead = 0
             rest = np.concatenate([rest, values]) if len(rest) else values
             while len(rest) >= batch:
                 yield rest[:batch]
                 rest = rest[batch:]
+
+    def label_values(self, variable: str | None) -> tuple[str, list[str]]:
+        """The variable, by default the first, and the values it takes in TRAIN, in order. BadInput if there is none."""
+        manifest = Manifest.read(self._labels) if Manifest.exists(self._labels) else None
+        names: list[str] = manifest.extra["variables"] if manifest else []
+        if not names or (variable is not None and variable not in names):
+            raise BadInput(
+                f"loss.probe_label={variable}",
+                f"labelled in this corpus: {', '.join(names) or 'nothing'}",
+                f"type loss.probe_label={names[0]}" if names else "type loss.probe=0",
+            )
+        name = names[0] if variable is None else variable
+        train = {block.name for block in self.blocks(Split.TRAIN)}
+        read = [block for block in manifest.blocks if block.name in train] if manifest else []
+        tables = [pq.read_table(self._labels / block.file, columns=[name]) for block in read]
+        return name, sorted(
+            {value for table in tables for value in table[name].unique().to_pylist() if value is not None}
+        )
+
+    def labels(self, block: BlockInfo, variable: str) -> np.ndarray:
+        """int64 [rows of the block], the place of each token's label in `label_values`; -1 for none."""
+        info = next(one for one in Manifest.read(self._labels).blocks if one.name == block.name)
+        places = {value: place for place, value in enumerate(self.label_values(variable)[1])}
+        values = pq.read_table(self._labels / info.file, columns=[variable])[variable].to_pylist()
+        return np.array([places.get(value, -1) for value in values], dtype=np.int64)
+
+    @property
+    def _labels(self) -> Path:
+        return self.folder.parent.parent / "labels"
+
+    def _read_guides(self, group: tuple[BlockInfo, int, int], guides: GuideColumns) -> np.ndarray:
+        """float32 [rows, 2]"""
+        block, first, count = group
+        key = (block.name, first, repr(guides))
+        if key not in self._kept:
+            names = ["record", "position", "step"]
+            table = pq.ParquetFile(self.folder / block.file).read_row_group(first // ROW_GROUP_ROWS, columns=names)
+            record, position, step = (_plain(table[name]) for name in names)
+            same = (record[1:] == record[:-1]) & (step[1:] == step[:-1]) & (position[1:] == position[:-1] + 1)
+            label = np.full(count, -1)
+            if guides.label is not None:
+                label = self.labels(block, guides.label)[first : first + count]
+            self._kept[key] = np.stack([label, np.append(same, False)], axis=1).astype(np.float32)
+        return self._kept[key]
 
     def _read_group(self, group: tuple[BlockInfo, int, int], hookpoint: HookPoint) -> np.ndarray:
         block, first, _ = group
@@ -160,6 +233,21 @@ class ActivationStore:
         if sum(len(kept) for kept in self._kept.values()) + len(values) <= WINDOW_ROWS:
             self._kept[key] = values
         return values
+
+
+def _permutation(rows: int, seed: int, pairs: bool) -> np.ndarray:
+    """Of all rows, or of pairs of rows, a last odd one left out of the shuffle."""
+    random = np.random.default_rng(seed)
+    if not pairs:
+        return random.permutation(rows)
+    first = 2 * random.permutation(rows // 2)
+    return np.append(np.stack([first, first + 1], axis=1).ravel(), np.arange(rows // 2 * 2, rows))
+
+
+def _plain(column: pa.ChunkedArray) -> np.ndarray:
+    """Numbers, or the codes of a dictionary, which are the same within one row group."""
+    array = column.combine_chunks()
+    return (array.indices if isinstance(array, pa.DictionaryArray) else array).to_numpy()
 
 
 def _windows(groups: list[tuple[BlockInfo, int, int]]) -> Iterator[list[tuple[BlockInfo, int, int]]]:

@@ -4,10 +4,11 @@ The whole loss of a step, in units where the mean squared norm of x is d_in (SCI
     mean over tokens and dimensions of (x_hat - x)^2, summed over nested dictionaries
     + l1 * mean over tokens of sum_i h_i  +  l0 * mean number of active latents  +  the gate's own loss
     + decorrelation * excess cosine of the decoder  +  aux * AuxK
+    + probe * a label probe's cross-entropy  +  temporal * the change between neighbouring tokens (guides.py)
 """
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -16,8 +17,8 @@ from torch import Tensor
 from raysae.saes import SparseAutoencoder
 from raysae.saes.selection import kth_largest
 from raysae.training.kernels import Products
+from raysae.types.experiment import Form
 
-DecorrelationForm = Literal["repaired", "literal"]
 DECORRELATION_ROWS = 512
 
 
@@ -77,7 +78,7 @@ def gate_path(
 def decorrelation(
     W_dec: Float[Tensor, "d_sae d_in"],
     step: int = 0,
-    form: DecorrelationForm = "repaired",
+    form: Form = "repaired",
     tau_c: float | None = None,
     rows: int = DECORRELATION_ROWS,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "d_sae d_in"]]:

@@ -1,11 +1,11 @@
-"""Adam and the three schedules; each schedule is a function of the step, so that resuming needs no state of its own."""
+"""Adam and the schedules; each schedule is a function of the step, so that resuming needs no state of its own."""
 
 from collections.abc import Iterable
 
 import torch
 from torch import nn
 
-from raysae.types.experiment import TrainConfig
+from raysae.types.experiment import LossConfig, TrainConfig
 
 BETAS = (0.9, 0.999)
 EPS = 6.25e-10
@@ -29,6 +29,15 @@ def k_at(step: int, k: int, train: TrainConfig) -> float:
     """From 4k linearly to k over the first `k_anneal_fraction` of the steps (SCIENCE 3.4)."""
     anneal_steps = train.k_anneal_fraction * train.steps
     return k * (4 - 3 * min(1.0, step / anneal_steps)) if anneal_steps else float(k)
+
+
+def penalties_at(step: int, loss: LossConfig, train: TrainConfig) -> LossConfig:
+    """The L1 and L0 weights rise linearly over the first `penalty_warmup_fraction` of the steps."""
+    warm_steps = train.penalty_warmup_fraction * train.steps
+    if step + 1 >= warm_steps:
+        return loss
+    share = (step + 1) / warm_steps
+    return loss.model_copy(update={"l1": loss.l1 * share, "l0": loss.l0 * share})
 
 
 def threshold_weight_at(step: int, train: TrainConfig) -> float:

@@ -11,16 +11,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from raysae.errors import BadInput, RaysaeError
 from raysae.saes import SparseAutoencoder
 from raysae.training.dead_latents import DeadLatents
+from raysae.training.guides import Guides, LinearProbe
 from raysae.training.hold import Hold, HoldName
-from raysae.training.losses import DecorrelationForm, decorrelation
-from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
-from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
+from raysae.training.losses import decorrelation
+from raysae.training.optim import adam, k_at, lr_at, penalties_at, threshold_weight_at
+from raysae.training.resample import due, resample, worst_tokens
+from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, move, update
+from raysae.training.watch import Watched
 from raysae.types.experiment import LossConfig, TrainConfig, run_only
 
 AllReduce = Callable[[Tensor], object]
@@ -39,7 +42,7 @@ class SAETrainer:
 
     `sae` is trained in place, on the device it is on, in units where activations are multiplied by `input_scale`: the
     constant that makes their mean squared norm d_in, so that one learning rate and one L1 weight fit any model. With
-    `hold`, a part of it stays as it is now, or near it.
+    `hold`, a part of it stays as it is now, or near it. With `classes`, a probe of so many is trained beside it.
     """
 
     def __init__(
@@ -49,8 +52,8 @@ class SAETrainer:
         train: TrainConfig,
         k: int,
         input_scale: float,
-        decorrelation_form: DecorrelationForm = "repaired",
         hold: HoldName | None = None,
+        classes: int = 0,
     ) -> None:
         if not (math.isfinite(input_scale) and input_scale > 0):
             raise BadInput(
@@ -58,19 +61,28 @@ class SAETrainer:
             )
         self.sae, self.loss, self.train, self.k = sae.requires_grad_(False), loss, train, k
         self.input_scale = input_scale
-        self.decorrelation_form: DecorrelationForm = decorrelation_form
         self.hold = Hold(hold, self.sae) if hold else None
         self.steps_done = 0
         device = sae.W_enc.device
         self.dead = DeadLatents(sae.d_sae, train.dead_after_tokens, device)
         self._optimizer = adam(sae.parameters(), train.lr)
+        self.probe = LinearProbe(sae.d_sae, classes).to(device).requires_grad_(False) if classes else None
+        self._probe_optimizer = adam(self.probe.parameters(), train.lr) if self.probe else None
+        self._watched: Watched | None = None
         self._free: list[StepSums] = []
         self._window = torch.zeros(len(WINDOW), dtype=torch.float64, device=device)
         self._first_bad = torch.tensor([-1.0, 0.0], dtype=torch.float64, device=device)  # step, loss
 
     @torch.no_grad()
-    def step(self, shards: Sequence[Float[Tensor, "b d_in"]], all_reduce: AllReduce) -> None:
-        """One optimizer step on this worker's shards of the batch, in raw units, all of equal length.
+    def step(
+        self,
+        shards: Sequence[Float[Tensor, "b d_in"]],
+        all_reduce: AllReduce,
+        guides: Sequence[Guides] | None = None,
+        first_shard: int = 0,
+    ) -> None:
+        """One optimizer step on this worker's shards of the batch, in raw units, all of equal length; `guides` are
+        what the probe and the temporal term know of each, `first_shard` is the number of the first in the batch.
 
         Waits for the device only to refresh the list of dead latents. Raises BadInput on a width that is not d_in.
         """
@@ -85,12 +97,17 @@ class SAETrainer:
             all_reduce(mean)
             self.sae.b_dec.copy_(mean / self.train.shards)
         self.dead.refresh(self.steps_done)
-        sums = self._sum(scaled)
+        if due(self.steps_done, self.train.steps, self.train.resample_steps):
+            self._resample(scaled, all_reduce, first_shard)
+        sums = self._sum(list(zip(scaled, guides or [None] * len(scaled), strict=True)))
         all_reduce(sums.flat)
         excess = self._decorrelate(sums)
         if self.hold:
             self.hold.silence(sums)
-        update(self.sae, self._optimizer, sums, lr_at(self.steps_done, self.train))
+        lr = lr_at(self.steps_done, self.train)
+        update(self.sae, self._optimizer, sums, lr)
+        if self.probe and self._probe_optimizer:
+            move(self.probe, self._probe_optimizer, sums.of_probe, lr)
         if self.hold:
             self.hold.restrain(self.sae)
         tokens = len(scaled[0]) * self.train.shards
@@ -100,6 +117,11 @@ class SAETrainer:
         self._free.append(sums)
         self.steps_done += 1
 
+    def watch(self, x: Float[Tensor, "n d_in"], label: Int64[Tensor, " n"] | None = None) -> None:
+        """From now on `metrics` also says how the SAE, and the probe, do on these FIT tokens, in raw units."""
+        device = self.sae.W_enc.device
+        self._watched = Watched(x.to(device) * self.input_scale, None if label is None else label.to(device))
+
     def metrics(self) -> dict[str, float]:
         """Means over the steps since the last call (fvu about each shard's own mean); raises Diverged."""
         window = dict(zip(WINDOW, self._window.tolist(), strict=True))
@@ -108,7 +130,8 @@ class SAETrainer:
         steps, tokens = max(1.0, window["steps"]), max(1.0, window["tokens"])
         last = max(0, self.steps_done - 1)
         means = {name: window[name] / steps for name in ("loss", *TERMS, "decorrelation")}
-        return {
+        accuracy = {"probe_accuracy": window["named"] / max(1.0, window["labelled"])} if self.probe else {}
+        numbers = {
             "step": float(self.steps_done),
             **means,
             "fvu": window["squared_error"] / window["variance"] if window["variance"] else 0.0,
@@ -116,7 +139,13 @@ class SAETrainer:
             "dead_fraction": float(self.dead.fraction()),
             "lr": lr_at(last, self.train),
             "k": k_at(last, self.k, self.train),
+            **accuracy,
         }
+        if self._watched:
+            numbers |= self._watched.numbers(self.sae, self.probe)
+        if "fit_probe_accuracy" in numbers:
+            numbers["leakage_gap"] = numbers["probe_accuracy"] - numbers["fit_probe_accuracy"]
+        return numbers
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Everything the next step depends on: tensors for safetensors, and plain JSON. Raises Diverged."""
@@ -147,15 +176,30 @@ class SAETrainer:
         self.dead.listed = tensors["dead.listed"].to(self.dead.listed.device).clone()
         for name, target in self._tensors().items():
             target.copy_(tensors[name])
-        for parameter in self.sae.parameters():
-            self._optimizer.state[parameter]["step"].fill_(self.steps_done)
+        for optimizer in self._optimizers():
+            for state in optimizer.state.values():
+                state["step"].fill_(self.steps_done)
 
     def finished(self) -> SparseAutoencoder:
         """A copy in raw units: the input scale folded in, decoder rows of unit norm. Raises Diverged."""
         self._check_finite()
         return self.sae.unscaled(self.input_scale)
 
-    def _sum(self, shards: Sequence[Float[Tensor, "b d_in"]]) -> StepSums:
+    def _resample(self, shards: Sequence[Float[Tensor, "b d_in"]], all_reduce: AllReduce, first_shard: int) -> None:
+        """Every worker finds the same tokens: those of shard s lie in part s of the buffer."""
+        dead = self.dead.listed
+        if not len(dead):
+            return
+        each = -(-len(dead) // self.train.shards)
+        found = torch.stack([worst_tokens(self.sae, x, each) for x in shards])
+        buffer = found.new_zeros(self.train.shards, *found.shape[1:])
+        buffer[first_shard : first_shard + len(shards)] = found
+        all_reduce(buffer)
+        resample(self.sae, self._optimizer, dead, buffer.flatten(0, 1))
+        self.dead.silent_tokens[dead] = 0
+        self.dead.listed = dead[:0]
+
+    def _sum(self, shards: Sequence[tuple[Float[Tensor, "b d_in"], Guides | None]]) -> StepSums:
         """Pairwise over shards; each is differentiated into a buffer of its own, then added."""
         if len(shards) > 1:
             half = len(shards) // 2
@@ -164,16 +208,18 @@ class SAETrainer:
             self._free.append(right)
             return left
         sae = self.sae
-        sums = self._free.pop() if self._free else StepSums(sae)
+        sums = self._free.pop() if self._free else StepSums(sae, self.probe)
         k = k_at(self.steps_done, self.k, self.train)
-        differentiate(sae, shards[0], k, self.loss, self.dead.listed, self.train.shards, sums, self.train.precision)
+        (x, guides), loss = shards[0], penalties_at(self.steps_done, self.loss, self.train)
+        many, precision = self.train.shards, self.train.precision
+        differentiate(sae, x, k, loss, self.dead.listed, many, sums, precision, guides, self.probe)
         return sums
 
     def _decorrelate(self, sums: StepSums) -> Float[Tensor, ""]:
         """Depends on the decoder alone, so every worker adds the same after the sum."""
         if not self.loss.decorrelation:
             return self._window.new_zeros(())
-        excess, gradient = decorrelation(self.sae.W_dec, self.steps_done, self.decorrelation_form)
+        excess, gradient = decorrelation(self.sae.W_dec, self.steps_done, self.loss.decorrelation_form)
         sums.W_dec.add_(gradient, alpha=self.loss.decorrelation)
         return excess.double() * self.loss.decorrelation
 
@@ -196,19 +242,27 @@ class SAETrainer:
             )
 
     def _start_moments(self) -> None:
-        for parameter in self.sae.parameters():
-            state = self._optimizer.state[parameter]
-            if not state:
-                state["step"] = torch.zeros((), device=parameter.device)
-                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        for optimizer in self._optimizers():
+            for parameter in optimizer.param_groups[0]["params"]:
+                state = optimizer.state[parameter]
+                if not state:
+                    state["step"] = torch.zeros((), device=parameter.device)
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+
+    def _optimizers(self) -> list[torch.optim.Adam]:
+        return [self._optimizer] + ([self._probe_optimizer] if self._probe_optimizer else [])
 
     def _tensors(self) -> dict[str, Shaped[Tensor, "..."]]:
         """The live tensors of the state, by the names of the checkpoint."""
         self._start_moments()
         tensors: dict[str, Tensor] = {f"sae.{name}": tensor for name, tensor in self.sae.state_dict().items()}
-        for name, parameter in self.sae.named_parameters():
-            moments = self._optimizer.state[parameter]
-            tensors |= {f"adam.{name}.{moment}": moments[moment] for moment in ("exp_avg", "exp_avg_sq")}
+        named = dict(self.sae.named_parameters())
+        if self.probe:
+            named |= {f"probe.{name}": parameter for name, parameter in self.probe.named_parameters()}
+            tensors |= {name: named[name] for name in named if name.startswith("probe.")}
+        moments = {parameter: state for o in self._optimizers() for parameter, state in o.state.items()}
+        for name, parameter in named.items():
+            tensors |= {f"adam.{name}.{moment}": moments[parameter][moment] for moment in ("exp_avg", "exp_avg_sq")}
         tensors |= {"dead.silent_tokens": self.dead.silent_tokens, "dead.listed": self.dead.listed}
         return tensors | {"window": self._window, "first_bad": self._first_bad}
 
@@ -219,7 +273,7 @@ class SAETrainer:
             "step": self.steps_done,
             "sae": [sae.architecture, sae.d_in, sae.d_sae, self.k],
             "input_scale": self.input_scale,
-            "decorrelation_form": self.decorrelation_form,
+            "classes": 0 if self.probe is None else len(self.probe.bias),
             "hold": self.hold and self.hold.name,
             "loss": self.loss.model_dump(mode="json"),
             "train": self.train.model_dump(mode="json", exclude=NOT_OF_A_RUN),

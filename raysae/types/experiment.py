@@ -158,6 +158,9 @@ class SAEConfig(_Part):
     """Latents per token of TopK-like architectures."""
 
 
+Form = Literal["repaired", "literal"]
+
+
 class LossConfig(_Part):
     """Weights of the loss terms beside reconstruction."""
 
@@ -168,20 +171,22 @@ class LossConfig(_Part):
     decorrelation: float = Field(default=0.0, ge=0)
     """Of the decoder's excess cosine similarity (SCIENCE S4, repaired form)."""
     probe: float = Field(default=0.0, ge=0)
-    """Of the label probes; 0 until probe guidance is built."""
+    """Of a linear probe's cross-entropy on the labels of TRAIN tokens; the probe is trained beside the SAE."""
+    probe_label: str | None = None
+    """The variable of `labels/` that the probe reads; with it and `probe=0` the probe only watches. Null with
+    `probe` above 0 takes the first."""
     temporal: float = Field(default=0.0, ge=0)
-    """Of the change between neighbouring tokens; 0 until it is built."""
+    """Of the change of latents between neighbouring tokens of one document and step, over their mean square."""
     aux: float = Field(default=1 / 32, ge=0)
     """Of AuxK, the reconstruction of the residual by dead latents."""
+    decorrelation_form: Form = "repaired"
+    """`literal` is the plan's sum of inner products, which rewards pairs of opposite rows (SCIENCE S4)."""
+    temporal_form: Form = "repaired"
+    """`literal` is the plan's ||h_t - h_t+1||^2, which rewards latents that vanish (SCIENCE S4)."""
 
-    @model_validator(mode="after")
-    def _built(self) -> "LossConfig":
-        for name in ("probe", "temporal"):
-            if getattr(self, name):
-                raise ValueError(
-                    f"loss.{name}={getattr(self, name):g}: this term is not built yet; allowed: 0; type loss.{name}=0"
-                )
-        return self
+    @property
+    def probes(self) -> bool:
+        return self.probe > 0 or self.probe_label is not None
 
 
 class TrainConfig(_Part):
@@ -193,10 +198,14 @@ class TrainConfig(_Part):
     lr: float = Field(default=3e-3, gt=0)
     """Peak learning rate of Adam."""
     warmup_steps: int = Field(default=50, ge=0)
+    penalty_warmup_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Share of the steps over which the L1 and L0 penalties rise linearly from 0."""
     decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the rate falls linearly to 0."""
     k_anneal_fraction: float = Field(default=0.5, ge=0, le=1)
     """Share of the steps over which k falls linearly from 4k to k (SCIENCE 3.4)."""
+    resample_steps: int = Field(default=0, ge=0)
+    """Steps between two resamplings of dead latents, none in the last third of training; 0 leaves them to AuxK."""
     dead_after_tokens: int = Field(default=100_000, gt=0)
     """A latent silent for so many tokens counts as dead."""
     seeds: int | tuple[int, ...] = 2

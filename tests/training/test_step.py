@@ -100,7 +100,7 @@ def assert_the_gradient_of(sae, x: Tensor, loss: LossConfig, dead: Tensor, k: in
             sums.of[name], parameter.grad, rtol=1e-5, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}"
         )
         assert parameter.grad.abs().max() > 1e-4
-    l0 = sums.statistics[STATISTICS.index("l0")] if sae.architecture != "jumprelu" else 0
+    l0 = sums.statistics[STATISTICS.index("l0_loss")] if sae.architecture != "jumprelu" else 0
     torch.testing.assert_close(sums.statistics[: len(TERMS)].sum() - l0, expected.detach(), rtol=1e-5, atol=1e-7)
     return sums
 

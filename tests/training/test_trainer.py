@@ -11,11 +11,22 @@ from torch import Tensor
 from raysae.errors import BadInput, RaysaeError
 from raysae.saes import ARCHITECTURES, build
 from raysae.training import Diverged, SAETrainer
+from raysae.training.guides import Guides
+from raysae.training.step import TERMS
 from raysae.types.experiment import LossConfig, TrainConfig
 
 D_IN, D_SAE, K = 16, 48, 3
-LOSS = LossConfig(l1=0.01, decorrelation=0.1)
-TRAIN = TrainConfig(steps=40, batch_tokens=64, warmup_steps=4, dead_after_tokens=256, lr=0.01)
+LOSS = LossConfig(l1=0.01, l0=0.001, decorrelation=0.1, probe=0.1, temporal=0.01)
+TRAIN = TrainConfig(
+    steps=40,
+    batch_tokens=64,
+    warmup_steps=4,
+    dead_after_tokens=256,
+    lr=0.01,
+    penalty_warmup_fraction=0.5,
+    resample_steps=10,
+)
+CLASSES = 2
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +51,19 @@ def planted(n: int, seed: int, d: int = D_IN, active: float = 2.0) -> Tensor:
 
 
 def trainer(architecture: str = "batch_topk", train: TrainConfig = TRAIN, loss: LossConfig = LOSS, seed: int = 0):
-    return SAETrainer(build(architecture, D_IN, D_SAE, K, seed), loss, train, K, 2.5)
+    return SAETrainer(build(architecture, D_IN, D_SAE, K, seed), loss, train, K, 2.5, classes=CLASSES)
+
+
+def guides(x: Tensor) -> Guides:
+    """A label that x holds, and pairs of neighbouring rows."""
+    following = torch.arange(1, len(x) + 1).masked_fill_(torch.arange(len(x)) % 2 == 1, -1)
+    return Guides((x[:, 0] > 0.8).long(), following)
 
 
 def run(subject: SAETrainer, first: int, last: int) -> SAETrainer:
     for step in range(first, last):
-        subject.step(planted(TRAIN.batch_tokens, step).chunk(subject.train.shards), alone)
+        shards = planted(TRAIN.batch_tokens, step).chunk(subject.train.shards)
+        subject.step(shards, alone, [guides(x) for x in shards])
     return subject
 
 
@@ -77,7 +95,8 @@ def workers_in_lockstep(count: int, architecture: str, shards: int, steps: int =
 
         mine = slice(rank * shards // count, (rank + 1) * shards // count)
         for step in range(steps):
-            trainers[rank].step(planted(train.batch_tokens, step).chunk(shards)[mine], all_reduce)
+            parts = planted(train.batch_tokens, step).chunk(shards)[mine]
+            trainers[rank].step(parts, all_reduce, [guides(x) for x in parts], mine.start)
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
     for thread in threads:
@@ -183,7 +202,7 @@ def test_metrics_are_means_over_the_steps_since_they_were_last_read():
     subject = run(trainer("relu", loss=loss), 0, 5)
     first = subject.metrics()
     assert first["step"] == 5
-    terms = first["reconstruction"] + first["l1"] + first["aux"] + first["decorrelation"]
+    terms = sum(first[name] for name in (*TERMS, "decorrelation"))
     assert first["loss"] == pytest.approx(terms, rel=1e-6)
     x = [shard * subject.input_scale for shard in planted(TRAIN.batch_tokens, 5).chunk(2)]
     outputs = [subject.sae(shard) for shard in x]

@@ -54,7 +54,7 @@ def test_overrides_reach_nested_keys_and_parse_yaml_values(tmp_path: Path) -> No
         ("train: {workers: 3}\n", [], "does not divide train.shards=2"),
         ("corpus: {splits: {fit: 0.6, test: 0.5}}\n", [], "leaves nothing for TRAIN"),
         ("sae: {hookpoint: layers.0.mlp_out}\n", [], "is not captured"),
-        ("loss: {probe: 1}\n", [], "not built yet"),
+        ("loss: {temporal_form: fixed}\n", [], "temporal_form"),
         ("activations: {mode: disk}\n", [], "activations.mode='disk'"),
     ],
 )
