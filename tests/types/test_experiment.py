@@ -51,7 +51,7 @@ def test_overrides_reach_nested_keys_and_parse_yaml_values(tmp_path: Path) -> No
         ("capture: {hookpoints: [layers.1.attention]}\n", [], "allowed: layers.<N>.<site>"),
         ("capture: {hookpoints: []}\n", [], "at least one hook point"),
         ("train: {seeds: [1, 1]}\n", [], "repeats a seed"),
-        ("train: {workers: 3}\n", [], "does not divide train.shards=2"),
+        ("train: {workers: 4}\n", [], "does not divide train.shards=2"),
         ("corpus: {splits: {fit: 0.6, test: 0.5}}\n", [], "leaves nothing for TRAIN"),
         ("sae: {hookpoint: layers.0.mlp_out}\n", [], "is not captured"),
         ("loss: {temporal_form: fixed}\n", [], "temporal_form"),
