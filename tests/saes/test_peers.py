@@ -1,91 +1,67 @@
-"""Our exports in the peers' own loaders, and their folders in ours: the same latents and the same reconstruction.
+"""Each architecture against the class that other libraries have for it, on the same weights."""
 
-The peers run in a Python of their own: `RAYSAE_PEERS` names its executable (a virtual environment with what the extra
-[bench] lists); without it they are looked for in this one.
-"""
-
-import os
-import subprocess
-import sys
-from functools import cache
-from pathlib import Path
+from itertools import pairwise
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from raysae.saes import ARCHITECTURES, checkpoint
-from raysae.saes.interop import LIBRARIES, library
-from raysae.stages.export import export
-from tests.saes.test_interop import HAS_NO, ours
+from raysae.saes import ARCHITECTURES, BatchTopK, build
+from raysae.saes.checkpoint import save
+from raysae.saes.selection import Listed
 
-PYTHON = os.environ.get("RAYSAE_PEERS", sys.executable)
-MODULES = {"saelens": "sae_lens", "sparsify": "sparsify", "dictionary_learning": "dictionary_learning"}
-SCRIPT = Path(__file__).with_name("peers.py")
-pytestmark = pytest.mark.slow
+D_IN, D_SAE, K = 16, 64, 4
+WHY = "the extra [bench] has the libraries we compare with"
 
 
-@cache
-def _missing(name: str) -> bool:
-    return subprocess.run([PYTHON, "-c", f"import {MODULES[name]}"], capture_output=True).returncode != 0
+def trained(architecture: str):
+    """Off its initial values."""
+    sae = build(architecture, D_IN, D_SAE, K, 0).requires_grad_(False)
+    generator = torch.Generator().manual_seed(1)
+    sae.b_enc.normal_(std=0.1, generator=generator)
+    sae.b_dec.normal_(generator=generator)
+    if isinstance(sae, BatchTopK):
+        sae.threshold.fill_(0.25)
+    for name in {"threshold", "r_mag", "b_mag"} & dict(sae.named_parameters()).keys():
+        getattr(sae, name).uniform_(0.01, 0.3, generator=torch.Generator().manual_seed(2))
+    return sae
 
 
-def peer(action: str, name: str, folder: Path, *arguments: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(latents, reconstruction) of x.safetensors as the library computes them."""
-    if _missing(name):
-        pytest.skip(f"{MODULES[name]} is not installed for {PYTHON}: pip install 'raysae[bench]', or set RAYSAE_PEERS")
-    done = subprocess.run(
-        [PYTHON, str(SCRIPT), action, name, str(folder), *arguments], capture_output=True, text=True, timeout=250
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    theirs = load_file(folder / "theirs.safetensors")
-    return theirs["latents"], theirs["x_hat"]
+def tokens() -> Tensor:
+    return torch.randn(200, D_IN, generator=torch.Generator().manual_seed(3))
 
 
-def check_equal(sae, x, latents, x_hat) -> None:
-    torch.testing.assert_close(sae(x).latents, latents, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(sae(x).reconstruction, x_hat, rtol=1e-5, atol=1e-5)
-    assert (latents > 0).any()
-    assert (latents == 0).any()
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_saelens_opens_our_folder_and_computes_the_same(architecture, tmp_path):
+    library = pytest.importorskip("sae_lens", reason=WHY)
+    sae, x = trained(architecture), tokens()
+    save(sae, tmp_path / "sae", {})
+    theirs = library.SAE.load_from_disk(tmp_path / "sae")
+    latents = theirs.encode(x)
+    torch.testing.assert_close(latents.to_dense() if latents.is_sparse else latents, sae.encode(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(theirs(x), sae(x).reconstruction, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("architecture", "to"), [(a, name) for a in ARCHITECTURES for name in LIBRARIES if (a, name) not in HAS_NO]
-)
-def test_a_peer_opens_our_export_and_computes_the_same(architecture, to, tmp_path):
-    export(ours(architecture, tmp_path / "ours"), to, tmp_path / "out")
-    x = torch.randn(40, 6, generator=torch.Generator().manual_seed(2))
-    save_file({"x": x}, tmp_path / "out" / "x.safetensors")
-    check_equal(checkpoint.load(tmp_path / "ours"), x, *peer("open", to, tmp_path / "out"))
+def test_dictionary_learning_has_the_same_gated_sae():
+    library = pytest.importorskip("dictionary_learning.dictionary", reason=WHY)
+    sae, x = trained("gated"), tokens()
+    theirs = library.GatedAutoEncoder(D_IN, D_SAE)
+    theirs.encoder.weight.data, theirs.decoder.weight.data = sae.W_enc.T.clone(), sae.W_dec.T.clone()
+    theirs.gate_bias.data, theirs.mag_bias.data, theirs.r_mag.data = sae.b_enc, sae.b_mag, sae.r_mag
+    theirs.decoder_bias.data = sae.b_dec
+    torch.testing.assert_close(theirs.encode(x), sae.encode(x), rtol=0, atol=1e-5)
+    torch.testing.assert_close(theirs(x), sae(x).reconstruction, rtol=0, atol=1e-5)
 
 
-MADE = [
-    ("saelens", "standard", "relu"),
-    ("saelens", "topk", "topk"),
-    ("saelens", "jumprelu", "jumprelu"),
-    ("sparsify", "SparseCoder", "topk"),
-    ("dictionary_learning", "AutoEncoder", "relu"),
-    ("dictionary_learning", "AutoEncoderNew", "relu"),
-    ("dictionary_learning", "AutoEncoderTopK", "topk"),
-    ("dictionary_learning", "BatchTopKSAE", "jumprelu"),  # with decoder norms of their own: a threshold per latent
-    ("dictionary_learning", "JumpReluAutoEncoder", "jumprelu"),
-]
-
-
-@pytest.mark.parametrize(("name", "made", "becomes"), [row for row in MADE if row[2] in ARCHITECTURES])
-def test_what_a_peer_wrote_computes_the_same_here(name, made, becomes, tmp_path):
-    latents, x_hat = peer("make", name, tmp_path, made)
-    sae, provenance = library(name).read(tmp_path)
-    assert sae.architecture == becomes
-    assert provenance["imported_from"] == name
-    norms = _decoder_norms(tmp_path, name)
-    check_equal(sae, load_file(tmp_path / "x.safetensors")["x"], latents * norms, x_hat)
-
-
-def _decoder_norms(folder: Path, name: str) -> torch.Tensor:
-    """Our latents come in units of unit decoder rows; so do those of a top-k that was trained to compare them so."""
-    weights = {"saelens": "sae_weights", "sparsify": "sae", "dictionary_learning": "ae"}[name]
-    tensors = load_file(folder / f"{weights}.safetensors")
-    rows = tensors["W_dec"] if "W_dec" in tensors else tensors["decoder.weight"].T
-    rescaled = name == "saelens" and "topk" in (folder / "cfg.json").read_text()
-    return torch.ones(len(rows)) if rescaled else rows.norm(dim=1)
+def test_dictionary_learning_selects_the_same_latents_of_a_batch():
+    file = "dictionary_learning.trainers.matryoshka_batch_top_k"
+    library = pytest.importorskip(file, reason=WHY)
+    sae, x = trained("matryoshka_batch_topk"), tokens()
+    sizes = [after - before for before, after in pairwise((0, *sae.prefixes))]
+    theirs = library.MatryoshkaBatchTopKSAE(D_IN, D_SAE, K, sizes)
+    for name in ("W_enc", "W_dec", "b_enc", "b_dec"):
+        getattr(theirs, name).data = getattr(sae, name).data
+    chosen = sae.rule(float(K), len(x)).choose(sae.pre_activations(x))
+    assert isinstance(chosen, Listed)
+    ours = torch.zeros(len(x), D_SAE).index_put((chosen.token, chosen.latent), chosen.pre)
+    torch.testing.assert_close(theirs.encode(x, use_threshold=False), ours, rtol=0, atol=1e-5)
