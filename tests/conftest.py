@@ -16,13 +16,15 @@ name: tiny
 corpus: {name: arithmetic_cot, records: 600, block_records: 100, splits: {fit: 0.2, test: 0.3}}
 tokenizer: {block_tokens: 4000}
 model: {name: tiny-cot}
-capture: {hookpoints: [layers.1.resid_post]}
+capture: {hookpoints: [layers.1.resid_post, layers.0.mlp_out]}
 sae: {architecture: batch_topk, expansion: 4, k: 4}
 train: {steps: 80, batch_tokens: 256, seeds: 2, checkpoint_steps: 10}
 sweep: {trials: 2, expansion: [2, 4], k: [4], steps: 30}
 protocol:
   {permutations: 20, pairs: 20, bootstrap: 200, test_tokens: 6000, test_documents: 40,
-   nulls: [random_model, random_dictionary, permuted_labels, matched_latents, random_direction]}
+   criteria: [reconstruction, sparsity, fidelity, alignment, causal_interchange, causal_attribution],
+   attributed_latents: 14, attribution_sites: 4, observations: [hook_sweep],
+   nulls: [random_model, random_dictionary, permuted_labels, matched_latents, random_direction, shuffled_decoder]}
 """
 
 

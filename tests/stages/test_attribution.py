@@ -14,7 +14,8 @@ from raysae.falsification.metrics.attribution import join
 from raysae.models.capture import splice
 from raysae.models.load import load_model, load_tokenizer
 from raysae.stages.court import Court
-from raysae.stages.exhibits.attribution import PARTS, Pushed, _examine, _revive
+from raysae.stages.exhibits.attribution import PARTS, _examine, _revive
+from raysae.stages.exhibits.pushing import Pushed
 from raysae.stages.exhibits.readouts import Readouts
 from raysae.stages.measure import Sample
 from raysae.types import Experiment, HookPoint, Split
@@ -70,7 +71,7 @@ def test_scores_are_those_of_one_plain_forward_pass_per_edit(experiment: Experim
     window = 1 if court.hookpoint.layer == 1 else experiment.protocol.attribution_window
     readable = readouts.readable(sample, window)
     rows = np.flatnonzero(readable)[[0, 3, 9, 17, -1]]
-    pushed = Pushed(court, "main", Split.TEST, rows, readouts)  # type: ignore[arg-type]
+    pushed = Pushed(court, "main", Split.TEST, rows, readouts, court.hookpoint)  # type: ignore[arg-type]
     width = 256 if court.hookpoint.site == "mlp_hidden" else 64
     delta = torch.randn(len(rows), 20, width, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():

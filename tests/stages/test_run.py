@@ -40,7 +40,9 @@ def test_the_verdict_has_its_keys_and_no_number_is_missing_its_reason(undisturbe
     assert verdict["outcome"] in ("GO", "NO_GO", "INCONCLUSIVE")
     assert verdict["mode"] == "exploratory"
     assert verdict["protocol_sha256"] == json.loads((undisturbed / "protocol.json").read_text())["sha256"]
-    assert set(verdict["criteria"]) == {"reconstruction", "sparsity", "fidelity", "alignment", "causal_interchange"}
+    assert set(verdict["criteria"]) == {
+        "reconstruction", "sparsity", "fidelity", "alignment", "causal_interchange", "causal_attribution",
+    }  # fmt: skip
     for row in verdict["criteria"].values():
         assert {"outcome", "reason_code", "value", "interval", "threshold", "direction", "unit", "n", "nulls"} <= set(
             row
@@ -48,7 +50,10 @@ def test_the_verdict_has_its_keys_and_no_number_is_missing_its_reason(undisturbe
         assert row["outcome"] != "GO", "two seeds are never enough"
         assert (row["reason_code"] is None) == (row["outcome"] == "NO_GO")
     assert set(verdict["criteria"]["causal_interchange"]["nulls"]) == {
-        "random_model", "permuted_labels", "matched_latents", "random_direction",
+        "random_model", "permuted_labels", "matched_latents", "random_direction", "shuffled_decoder",
+    }  # fmt: skip
+    assert set(verdict["criteria"]["causal_attribution"]["nulls"]) == {
+        "random_model", "matched_latents", "random_direction", "shuffled_decoder",
     }  # fmt: skip
 
 

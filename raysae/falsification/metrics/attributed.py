@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from raysae.falsification.criterion import SEED_SHARE
 from raysae.falsification.intervals import Interval, benjamini_hochberg, clopper_pearson
 from raysae.falsification.metrics import importance
-from raysae.falsification.metrics.attribution import LATENTS, NULLS, Attribution
+from raysae.falsification.metrics.attribution import LATENTS, Attribution
 from raysae.falsification.metrics.documents import MAIN
 from raysae.falsification.metrics.dose_response import (
     effect,
@@ -28,6 +28,7 @@ from raysae.falsification.metrics.dose_response import (
     specificity,
     symmetry,
 )
+from raysae.falsification.metrics.null_directions import NULLS
 from raysae.types.metric import Metric, NullValue
 
 TOP_ROWS = 0.05

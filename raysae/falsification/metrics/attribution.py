@@ -10,14 +10,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from raysae.falsification.intervals import sequential_p
-from raysae.falsification.metrics.causal import matched_sets
 from raysae.falsification.metrics.dose_response import DOSES, effect, slope
+from raysae.falsification.metrics.null_directions import NULLS, Draws
 
-NULLS = ("matched_latents", "random_direction", "shuffled_decoder")
 LATENTS = "latents"
 ENOUGH = 5
 """Null draws that reach an effect, after which no more are drawn for it."""
@@ -26,7 +25,7 @@ KEPT = 16
 ROW_SPACE_ENERGY = 0.99
 """Of the Jacobian of the readouts: the subspace that holds this share is what the downstream readers read."""
 
-_AT_ONCE = 64
+_AT_ONCE = 32
 """Draws between two looks at who has had enough, after the first KEPT."""
 
 
@@ -41,10 +40,6 @@ class Scores(NamedTuple):
 
 Scorer = Callable[[Tensor, Tensor], Scores]
 """(sites [n] among those of the probe, delta [n, e, d] to be added there) -> Scores, differentiable in delta."""
-
-Draws = Callable[[np.ndarray, int, int], Tensor]
-"""(latents [a] among the m under test, first, last) -> unit directions [last - first, a, d], the same whoever else is
-asked for."""
 
 
 class Probe(NamedTuple):
@@ -98,43 +93,6 @@ class Attribution(NamedTuple):
     """Mean over sites of |derivative of the target's score by the activation|."""
     row_effect: Float[np.ndarray, " m"]
     """Effect of the part of the direction that lies in the row space of the readers; NaN where that is the whole."""
-
-
-def null_draws(
-    W_dec: Float[Tensor, "m_all d"],
-    rates: Float[np.ndarray, " m_all"],
-    alive: Bool[np.ndarray, " m_all"],
-    latents: Int[np.ndarray, " m"],
-    seed: int,
-) -> dict[str, Draws]:
-    """Directions of every null for the latents under test, drawn by (seed, latent).
-
-    Matched latents (N9): decoder rows of other alive latents with a firing rate within 20 %, with replacement. Random
-    directions (N10). Shuffled decoder (N10s): the rows of the other alive latents in random order, each once, since a
-    row drawn twice is not evidence twice.
-    """
-    numbers = np.flatnonzero(alive)
-
-    def matched(which: np.ndarray, first: int, last: int) -> Tensor:
-        sets = [
-            matched_sets(rates, [int(latents[i])], last, int(seed + latents[i]) % 2**32, alive)[first:, 0]
-            for i in which
-        ]
-        return W_dec[torch.from_numpy(np.stack(sets, axis=1))]
-
-    def random(which: np.ndarray, first: int, last: int) -> Tensor:
-        shape = (last - first, W_dec.shape[1])
-        drawn = [np.random.default_rng([seed, int(latents[i]), first]).standard_normal(shape) for i in which]
-        found = torch.from_numpy(np.stack(drawn, axis=1)).to(W_dec)
-        return found / found.norm(dim=-1, keepdim=True)
-
-    def shuffled(which: np.ndarray, first: int, last: int) -> Tensor:
-        orders = [
-            np.random.default_rng([seed, int(latents[i])]).permutation(numbers[numbers != latents[i]]) for i in which
-        ]
-        return W_dec[torch.from_numpy(np.stack([order[first:last] for order in orders], axis=1))]
-
-    return {"matched_latents": matched, "random_direction": random, "shuffled_decoder": shuffled}
 
 
 def row_space(score: Scorer, sites: int, d: int, targets: int) -> Float[Tensor, "d r"]:

@@ -1,4 +1,4 @@
-"""Causal attribution on a real model: where each latent is pushed, and the model as the callable that scores pushes."""
+"""Causal attribution on a real model: where each latent is pushed, what takes its place, and what was measured."""
 
 from functools import lru_cache
 from typing import Any
@@ -8,23 +8,19 @@ import torch
 
 from raysae.falsification.intervals import draws_needed
 from raysae.falsification.metrics import attributed, attribution
-from raysae.falsification.metrics.attribution import Attribution, Direction, Probe, Scores
+from raysae.falsification.metrics.attribution import Attribution, Direction, Probe
 from raysae.falsification.metrics.dose_response import DOSES
-from raysae.models.capture import capture
-from raysae.models.patch import edited_logits, reach, residual_step
-from raysae.stages.capture import MAIN, TWIN, token_batches
+from raysae.falsification.metrics.null_directions import null_draws
+from raysae.models.patch import reach
+from raysae.stages.capture import MAIN, TWIN
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.base import Divided, Evidence, Plain
+from raysae.stages.exhibits.pushing import Pushed
 from raysae.stages.exhibits.readouts import Readouts
-from raysae.stages.measure import Sample
-from raysae.types import HookPoint, Metric, Split
+from raysae.types import Metric, Split
 
 PARTS = 4
 """Ranges that the alive latents of an SAE are cut into. Fixed: the number of actors changes no number."""
-TOKENS = 16_384
-"""Per forward pass, prefix and copies together."""
-EDITS = 16
-"""Copies of a text in one row: each attends to all others only to be masked, so more would cost more than they save."""
 ROWS = 99
 """Decoder rows an effect is held against, and the fewest random directions."""
 READER_SITES = 256
@@ -64,7 +60,7 @@ def _examine(exam: Examination, part: int) -> Plain | None:
         fit,
         test,
         W_dec[numbers],
-        attribution.null_draws(W_dec, rates, exam.alive.numpy(), numbers, seed),
+        null_draws(W_dec, rates, exam.alive.numpy(), numbers, seed),
         scale,
         replacements,
         _readers(exam.court, exam.source, readouts.targets),
@@ -87,7 +83,7 @@ def _draws(exam: Examination) -> dict[str, int]:
     smallest p survives a correction over all latents when a quarter of the registered ones are discoveries."""
     alive = int(exam.alive.sum())
     return {
-        "matched_latents": 1 + ROWS if alive > 1 else 0,
+        "matched_latents": 1 + attribution.KEPT if alive > 1 else 0,
         "random_direction": 1 + max(draws_needed(alive, max(exam.protocol.attributed_latents // 4, 1)), ROWS),
         "shuffled_decoder": min(1 + ROWS, alive - 1),
     }
@@ -119,73 +115,7 @@ def _probe(
 ) -> Probe:
     latents = exam.fit_latents if split == Split.FIT else exam.test_latents
     activation = latents[torch.from_numpy(rows), torch.from_numpy(numbers[owner])]
-    return Probe(Pushed(exam.court, exam.source, split, rows, readouts), owner, activation)
-
-
-class Pushed:
-    """The model read at fixed sites of one split, given what is added there."""
-
-    def __init__(self, court: Court, source: str, split: Split, rows: np.ndarray, readouts: Readouts) -> None:
-        self.model, self.hookpoint, self.readouts = court.model(source), court.hookpoint, readouts
-        sample = court.sample(source, split)
-        self.hidden = _hidden(court, source, split)
-        window = reach(self.model, self.hookpoint.layer, court.protocol.attribution_window)
-        document = sample.document.numpy()
-        starts = np.searchsorted(document, np.arange(sample.documents))
-        ends = np.append(starts[1:], len(document))
-        self.window, self.starts = window, torch.from_numpy(starts[document[rows]])
-        self.positions = torch.from_numpy(rows) - self.starts
-        ahead = rows[:, None] + np.arange(1, window + 1)
-        inside = ahead < ends[document[rows]][:, None]
-        tokens = sample.token_id.astype(np.int64)
-        self.following = torch.from_numpy(np.where(inside, tokens[np.minimum(ahead, len(tokens) - 1)], -1))
-        drawn = np.random.default_rng(court.seed("foreign tokens")).integers(0, len(tokens), ahead.shape)
-        self.foreign = torch.from_numpy(tokens[drawn])
-
-    def __call__(self, sites: torch.Tensor, delta: torch.Tensor) -> Scores:
-        places = self.positions[sites]
-        order = torch.argsort(places, stable=True)
-        edits = delta.shape[1] if self.window == 1 else min(EDITS, delta.shape[1])
-        values, tops = [], []
-        at = 0
-        while at < len(order):
-            # Texts of like length share a batch; behind the last block there is no prefix to carry.
-            longest = 0 if self.window == 1 else int(places[order[-1]])
-            rows = order[at : at + max(TOKENS // (longest + edits * self.window), 1)]
-            at += len(rows)
-            found = [self._score(sites[rows], some) for some in delta[rows].split(edits, dim=1)]
-            values.append(torch.cat([value for value, _ in found], dim=1))
-            tops.append(torch.cat([top for _, top in found], dim=1))
-        back = torch.argsort(order)
-        return Scores(torch.cat(values)[back], torch.cat(tops)[back])
-
-    def _score(self, rows: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        positions = self.positions[rows]
-        span = torch.arange(int(positions.max()) + self.window)
-        at = (self.starts[rows, None] + span).clamp_max(len(self.hidden) - 1)
-        step = residual_step(self.model, self.hookpoint, delta)
-        logits = edited_logits(self.model, self.hookpoint.layer, self.hidden[at], positions, step, self.window).float()
-        return self.readouts.score(logits, self.following[rows], self.foreign[rows]), logits.detach().argmax(dim=-1)
-
-
-@lru_cache(maxsize=4)
-def _hidden(court: Court, source: str, split: Split) -> torch.Tensor:
-    """float32 [n, d]: the output of the hooked block at every token of the sample, not rounded as on disk."""
-    sample: Sample = court.sample(source, split)
-    point = HookPoint(layer=court.hookpoint.layer, site="resid_post")
-    lengths = np.bincount(sample.document.numpy())
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    tokens = torch.from_numpy(sample.token_id.astype(np.int64))
-    out: torch.Tensor | None = None
-    for batch in token_batches(lengths.tolist(), court.experiment.capture.batch_tokens):
-        ids = torch.nn.utils.rnn.pad_sequence([tokens[starts[i] : starts[i + 1]] for i in batch], batch_first=True)
-        mask = (torch.arange(ids.shape[1]) < torch.from_numpy(lengths[batch])[:, None]).long()
-        found = capture(court.model(source), ids, mask, (point,))[point]
-        out = torch.empty((len(tokens), found.shape[-1]), dtype=found.dtype) if out is None else out
-        for row, i in enumerate(batch):
-            out[starts[i] : starts[i + 1]] = found[row, : lengths[i]]
-    assert out is not None
-    return out
+    return Probe(Pushed(exam.court, exam.source, split, rows, readouts, exam.hookpoint), owner, activation)
 
 
 @lru_cache(maxsize=4)
@@ -196,7 +126,7 @@ def _readers(court: Court, source: str, targets: int) -> torch.Tensor:
     window = reach(court.model(source), court.hookpoint.layer, court.protocol.attribution_window)
     readable = np.flatnonzero(readouts.readable(sample, window))
     rows = np.sort(np.random.default_rng(court.seed("readers")).permutation(readable)[:READER_SITES])
-    score = Pushed(court, source, Split.FIT, rows, readouts)
+    score = Pushed(court, source, Split.FIT, rows, readouts, court.hookpoint)
     return attribution.row_space(score, len(rows), sample.x.shape[1], targets)
 
 

@@ -10,9 +10,10 @@ from torch.nn.functional import logsigmoid
 
 from raysae.falsification import NULLS, decide
 from raysae.falsification.intervals import draws_needed
-from raysae.falsification.metrics import attributed, attribution
+from raysae.falsification.metrics import attributed, attribution, null_directions
 from raysae.falsification.metrics.attribution import KEPT, Attribution, Probe, Scores
 from raysae.falsification.metrics.dose_response import DOSES, effect, linear, r_squared, slope, specificity, symmetry
+from raysae.falsification.metrics.null_directions import null_draws
 from raysae.types import Outcome, Reason
 
 M, D, GROUPS, SITES, RANKS = 60, 32, 4, 6, 14
@@ -41,7 +42,7 @@ def probe(causal: int, seed: int, tied: bool = True) -> Probe:
 
 def measured(causal: int = 20, seed: int = 1, tied: bool = True, readers: Tensor | None = None) -> Attribution:
     fit, test = probe(causal, 10 * seed, tied), probe(causal, 10 * seed + 1, tied)
-    nulls = attribution.null_draws(W, RATES, np.ones(M, dtype=bool), np.arange(M), seed)
+    nulls = null_draws(W, RATES, np.ones(M, dtype=bool), np.arange(M), seed)
     replacements = {"zero": torch.zeros(len(OWNER)), "mean": torch.full((len(OWNER),), 0.02)}
     replacements["resample"] = torch.rand(len(OWNER), generator=torch.Generator().manual_seed(seed))
     draws = {
@@ -91,7 +92,7 @@ def test_every_number_is_that_of_a_loop_over_latents_and_doses(planted: Attribut
                 for i, site in enumerate(sites)
             ]
             assert planted.ablation[name][latent] == pytest.approx(np.mean(ablated), abs=1e-6)
-        draw = attribution.null_draws(W, RATES, np.ones(M, dtype=bool), np.arange(M), 1)["shuffled_decoder"]
+        draw = null_draws(W, RATES, np.ones(M, dtype=bool), np.arange(M), 1)["shuffled_decoder"]
         null = []
         for row in range(1, M - 1):
             direction = SCALE[latent] * draw(np.array([latent]), row, row + 1)[0, 0]
@@ -107,7 +108,7 @@ def test_the_planted_latents_pass_and_the_inert_ones_and_every_null_do_not(plant
     judged = attributed.judge(planted, RANKS)
     assert judged.passes[:20].mean() >= 0.9 and judged.passes[20:].mean() <= 0.1
     assert set(judged.chosen.tolist()) <= set(range(20))
-    for null in attribution.NULLS:
+    for null in null_directions.NULLS:
         assert not attributed.judge(planted, RANKS, null).passes[20:].any()
         assert attributed.judge(planted, RANKS, null).passes.mean() < 0.1
 
@@ -166,7 +167,7 @@ def test_ranges_put_together_are_the_whole_and_a_rank_without_a_latent_fails(pla
 
 
 def test_no_latent_depends_on_which_others_are_asked_for() -> None:
-    nulls = attribution.null_draws(W, RATES, np.ones(M, dtype=bool), np.array([4, 7, 9]), 3)
+    nulls = null_draws(W, RATES, np.ones(M, dtype=bool), np.array([4, 7, 9]), 3)
     for name, draw in nulls.items():
         together, alone = draw(np.arange(3), 1, 5), draw(np.array([1]), 1, 5)
         assert torch.equal(together[:, 1], alone[:, 0]), name
@@ -201,7 +202,7 @@ def test_a_direction_that_no_reader_reads_is_dormant() -> None:
     w = torch.nn.functional.normalize(e[:1] + e[1:2], dim=1)
     both = Probe(score, owner, torch.ones(len(sites)))
     found = attribution.measure(
-        both, both, w, attribution.null_draws(w, np.ones(1), np.ones(1, dtype=bool), np.zeros(1, dtype=np.int64), 0),
+        both, both, w, null_draws(w, np.ones(1), np.ones(1, dtype=bool), np.zeros(1, dtype=np.int64), 0),
         torch.ones(1), {"zero": torch.zeros(3)}, readers, 1,
         {"matched_latents": 0, "random_direction": 20, "shuffled_decoder": 0},
     )  # fmt: skip

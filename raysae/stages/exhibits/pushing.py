@@ -1,0 +1,89 @@
+"""The model as the callable that causal attribution asks for: fixed sites of a split, and what is added there."""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from raysae.falsification.metrics.attribution import Scores
+from raysae.models.capture import capture
+from raysae.models.patch import edited_logits, reach, residual_step
+from raysae.stages.capture import token_batches
+from raysae.stages.court import Court
+from raysae.stages.exhibits.readouts import Readouts
+from raysae.stages.measure import Sample
+from raysae.types import HookPoint, Split
+
+TOKENS = 4096
+"""Per forward pass, prefix and copies together: small enough for a cache, large enough for the overhead."""
+COPIED = 128
+"""Tokens of copies in one row: each attends to all others only to be masked, so more would cost more than they save."""
+
+
+class Pushed:
+    """The model read at fixed sites of one split, given what is added there."""
+
+    def __init__(
+        self, court: Court, source: str, split: Split, rows: np.ndarray, readouts: Readouts, hookpoint: HookPoint
+    ) -> None:
+        self.model, self.hookpoint, self.readouts = court.model(source), hookpoint, readouts
+        sample = court.sample(source, split)
+        self.hidden = _hidden(court, source, split, hookpoint.layer)
+        window = reach(self.model, self.hookpoint.layer, court.protocol.attribution_window)
+        document = sample.document.numpy()
+        starts = np.searchsorted(document, np.arange(sample.documents))
+        ends = np.append(starts[1:], len(document))
+        self.window, self.starts = window, torch.from_numpy(starts[document[rows]])
+        self.positions = torch.from_numpy(rows) - self.starts
+        ahead = rows[:, None] + np.arange(1, window + 1)
+        inside = ahead < ends[document[rows]][:, None]
+        tokens = sample.token_id.astype(np.int64)
+        self.following = torch.from_numpy(np.where(inside, tokens[np.minimum(ahead, len(tokens) - 1)], -1))
+        drawn = np.random.default_rng(court.seed("foreign tokens")).integers(0, len(tokens), ahead.shape)
+        self.foreign = torch.from_numpy(tokens[drawn])
+
+    def __call__(self, sites: torch.Tensor, delta: torch.Tensor) -> Scores:
+        places = self.positions[sites]
+        order = torch.argsort(places, stable=True)
+        # Behind the last block nothing is attended to, and there is no prefix to carry.
+        last = reach(self.model, self.hookpoint.layer, 2) == 1
+        edits = delta.shape[1] if last else max(COPIED // self.window, 1)
+        values, tops = [], []
+        at = 0
+        while at < len(order):
+            longest = 0 if last else int(places[order[-1]])
+            rows = order[at : at + max(TOKENS // (longest + edits * self.window), 1)]
+            at += len(rows)
+            found = [self._score(sites[rows], some) for some in delta[rows].split(edits, dim=1)]
+            values.append(torch.cat([value for value, _ in found], dim=1))
+            tops.append(torch.cat([top for _, top in found], dim=1))
+        back = torch.argsort(order)
+        return Scores(torch.cat(values)[back], torch.cat(tops)[back])
+
+    def _score(self, rows: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        positions = self.positions[rows]
+        span = torch.arange(int(positions.max()) + self.window)
+        at = (self.starts[rows, None] + span).clamp_max(len(self.hidden) - 1)
+        step = residual_step(self.model, self.hookpoint, delta)
+        logits = edited_logits(self.model, self.hookpoint.layer, self.hidden[at], positions, step, self.window).float()
+        return self.readouts.score(logits, self.following[rows], self.foreign[rows]), logits.detach().argmax(dim=-1)
+
+
+@lru_cache(maxsize=4)
+def _hidden(court: Court, source: str, split: Split, layer: int) -> torch.Tensor:
+    """float32 [n, d]: the output of a block at every token of the sample, not rounded as on disk."""
+    sample: Sample = court.sample(source, split)
+    point = HookPoint(layer=layer, site="resid_post")
+    lengths = np.bincount(sample.document.numpy())
+    starts = np.concatenate([[0], np.cumsum(lengths)])
+    tokens = torch.from_numpy(sample.token_id.astype(np.int64))
+    out: torch.Tensor | None = None
+    for batch in token_batches(lengths.tolist(), court.experiment.capture.batch_tokens):
+        ids = torch.nn.utils.rnn.pad_sequence([tokens[starts[i] : starts[i + 1]] for i in batch], batch_first=True)
+        mask = (torch.arange(ids.shape[1]) < torch.from_numpy(lengths[batch])[:, None]).long()
+        found = capture(court.model(source), ids, mask, (point,))[point]
+        out = torch.empty((len(tokens), found.shape[-1]), dtype=found.dtype) if out is None else out
+        for row, i in enumerate(batch):
+            out[starts[i] : starts[i + 1]] = found[row, : lengths[i]]
+    assert out is not None
+    return out
