@@ -39,6 +39,10 @@ class ReportData:
     """Best latents with their top activating contexts."""
     causal: Plain | None = None
     """Interchange success per unit, with its nulls."""
+    attribution: Plain | None = None
+    """Doses, groups of words, and the judged latents of each seed with their curves."""
+    hook_sweep: list[Plain] = field(default_factory=list)
+    """A row per hook point."""
     record: Plain | None = None
     """`RunRecord.model_dump(mode="json")`."""
     corpus: Plain | None = None
@@ -76,6 +80,8 @@ def collect(folder: Path) -> ReportData:
         sweep=_read(folder / "sweep" / "sweep.json"),
         contexts=_read(folder / "metrics" / "contexts.json") or [],
         causal=_read(folder / "metrics" / "causal.json"),
+        attribution=_read(folder / "metrics" / "attribution.json"),
+        hook_sweep=_read(folder / "metrics" / "hook_sweep.json") or [],
         record=_read(folder / "record.json"),
         corpus=(corpus or {}).get("extra"),
         arms=tuple(dict.fromkeys(arm for arm, _ in histories)),

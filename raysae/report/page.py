@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from raysae.report import contexts, figures, sections, words
+from raysae.report import attribution, contexts, figures, sections, words
 from raysae.report.data import Plain, ReportData, collect
 from raysae.store import write_atomic
 
@@ -40,6 +40,9 @@ def render(run: ReportData) -> str:
         trials=_trials(run.sweep or {}),
         intervals=figures.criterion_intervals(criteria),
         causal=figures.causal_effect(units),
+        doses=attribution.dose_response(run.attribution) if run.attribution else None,
+        attributed=attribution.table(run.attribution) if run.attribution else [],
+        hooks=attribution.hook_map(run.hook_sweep),
         units=[_unit(unit) for unit in units],
         latents=contexts.cards(run.contexts),
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),

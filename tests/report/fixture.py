@@ -77,6 +77,53 @@ def causal() -> dict[str, Any]:
     return {"units": units}
 
 
+def attribution() -> dict[str, Any]:
+    draw, doses = random.Random(11), [-2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0]
+    nulls = ("matched_latents", "random_direction", "shuffled_decoder")
+    latents: list[dict[str, Any]] = []
+    for seed in (0, 1):
+        for rank in range(1, 9):
+            slope = 0.9 / rank
+            curve = [slope * dose - 0.1 * slope * dose**2 for dose in doses]
+            good = rank < 5
+            latents.append(
+                {
+                    "seed": seed,
+                    "rank": rank,
+                    "latent": 17 * rank + seed,
+                    "target": rank % 2,
+                    "sites": 16,
+                    **{name: slope for name in ("fit_slope", "slope", "effect", "predicted")},
+                    **{name: -2 * slope for name in ("zero", "mean", "resample")},
+                    **{f"p_{null}": 0.002 if good else 0.31 for null in nulls},
+                    **{name: 0.97 for name in ("r2", "symmetry", "specificity")},
+                    **{name: True for name in ("supports", "linear", "specific")},
+                    **{name: good for name in ("significant", "stands_out", "passes")},
+                    "curve": curve,
+                    "null_curves": {null: [0.1 * draw.uniform(-1, 1) * dose for dose in doses] for null in nulls},
+                    "null_effects": {null: [draw.uniform(-0.15, 0.1) for _ in range(16)] for null in nulls},
+                }
+            )
+    return {"doses": doses, "groups": ["total", "step_type", "other words"], "latents": latents}
+
+
+def hook_sweep() -> list[dict[str, Any]]:
+    return [
+        {
+            "hookpoint": f"layers.{layer}.{site}",
+            "fit": 0.1,
+            "test": 0.1,
+            "fit_statistic": 4.0,
+            "statistic": 9.3 - 3.1 * layer - 4.4 * (site == "mlp_out"),
+            "p": 0.001,
+            "band": 2.31,
+            "chosen": (layer, site) == (0, "resid_post"),
+        }
+        for layer in range(4)
+        for site in ("resid_post", "mlp_hidden", "mlp_out")
+    ]
+
+
 def contexts() -> list[dict[str, Any]]:
     words = TEXT.split()
     made: list[dict[str, Any]] = []
@@ -198,6 +245,8 @@ def build_run(folder: Path) -> Path:
         },
         "metrics/contexts.json": contexts(),
         "metrics/causal.json": causal(),
+        "metrics/attribution.json": attribution(),
+        "metrics/hook_sweep.json": hook_sweep(),
         "sweep/sweep.json": sweep(),
         "corpus/manifest.json": {
             "kind": "corpus",

@@ -4,8 +4,9 @@ import re
 from xml.etree import ElementTree
 
 from raysae.report import ReportData, figures
+from raysae.report import attribution as pushed
 
-from .fixture import causal, history, sweep
+from .fixture import attribution, causal, history, hook_sweep, sweep
 from .judged import metrics, verdict
 
 CRITERIA = verdict(metrics(), "0" * 64).model_dump(mode="json")["criteria"]
@@ -19,7 +20,7 @@ def test_ids_are_unique_on_the_page(page: str) -> None:
 
 def test_every_drawing_has_a_text_alternative_and_the_width_of_a_panel(page: str) -> None:
     drawings = re.findall(r'<svg role="img"[^>]*>', page)
-    assert len(drawings) == 3 + 1 + 5 + 3
+    assert len(drawings) == 3 + 1 + 5 + 3 + 6 + 1
     for drawing in drawings:
         assert re.search(r'aria-label="[^"]{20,}"', drawing)
         assert f'width="{figures.WIDTH}"' in drawing
@@ -70,6 +71,26 @@ def test_a_panel_per_variable_without_nulls_that_were_not_run() -> None:
     assert [panel.title for panel in figure.panels] == ["total", "operation", "step type"]
     assert "random model" not in [text for _, text in figure.legend]
     assert figures.causal_effect([unit | {"latents": None} for unit in units]) is None
+
+
+def test_a_panel_per_strong_latent_says_what_it_drives_and_whether_it_passes() -> None:
+    figure = pushed.dose_response(attribution())
+    assert figure is not None and len(figure.panels) == pushed.PANELS
+    assert [panel.title for panel in figure.panels][:2] == ["latent 17", "latent 34"]
+    assert figure.panels[0].note == "step type; passes"
+    assert figure.panels[5].note == "total; fails: not beyond random directions, not beyond other rows"
+    assert pushed.dose_response({}) is None
+    gap = attribution()
+    gap["latents"][0]["curve"][0] = None
+    assert pushed.dose_response(gap) is not None
+
+
+def test_the_hook_map_has_every_cell_and_rings_the_choice() -> None:
+    figure = pushed.hook_map(hook_sweep())
+    assert figure is not None
+    assert "12 hook points, band 2.31. Chosen on FIT: layer 0 resid post, 9.3" in figure.panels[0].svg
+    assert pushed.hook_map([]) is None
+    assert pushed.hook_map([hook_sweep()[0] | {"statistic": None}]) is None
 
 
 def test_the_drawings_are_well_formed(run: ReportData) -> None:
