@@ -40,7 +40,6 @@ from raysae.worlds.bookings import (
     PEOPLE,
     RESULT,
     SITES,
-    SYNONYMS,
     VARIABLES,
     VERBS,
     VOCABULARY,
@@ -54,7 +53,6 @@ from raysae.worlds.bookings import (
 __all__ = [
     "LABELS",
     "SITES",
-    "SYNONYMS",
     "VARIABLES",
     "VOCABULARY",
     "InterchangePair",
