@@ -7,12 +7,13 @@ import numpy as np
 import torch
 
 from raysae.falsification.metrics import sparsity
+from raysae.falsification.metrics.alignment import Alignment, align
 from raysae.falsification.protocol import read
 from raysae.models.load import load_model, load_tokenizer, random_twin
 from raysae.saes import SparseAutoencoder
 from raysae.stages.capture import MAIN, TWIN, twin_seed
 from raysae.stages.dictionaries import dictionary
-from raysae.stages.measure import Sample, encode, read_sample
+from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
 from raysae.stages.seal import test_records
 from raysae.store import ActivationStore, RunFolder, TokenStore
 from raysae.types import CorpusRecord, Experiment, HookPoint, Split
@@ -110,6 +111,18 @@ class Examination:
     def alive(self) -> torch.Tensor:
         """bool [d_sae], by the registered rate on FIT."""
         return sparsity.alive_latents(self.fit_latents, self.protocol.alive_rate)
+
+    @cached_property
+    def factors(self) -> tuple[np.ndarray, np.ndarray]:
+        """bool [n, F] on FIT and [k, F] on TEST, of the registered factors."""
+        names = self.protocol.factors
+        return factor_matrix(self.fit.labels, names), factor_matrix(self.test.labels, names)
+
+    @cached_property
+    def matched(self) -> Alignment:
+        """The registered factors matched to latents, one to one on FIT."""
+        fit_factors, test_factors = self.factors
+        return align(self.fit_latents, fit_factors, self.test_latents, test_factors, self.alive)
 
     def release(self) -> None:
         """Let go of the latents, which are large and can be computed again."""

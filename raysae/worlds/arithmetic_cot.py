@@ -40,6 +40,7 @@ from raysae.worlds.bookings import (
     PEOPLE,
     RESULT,
     SITES,
+    SYNONYMS,
     VARIABLES,
     VERBS,
     VOCABULARY,
@@ -53,6 +54,7 @@ from raysae.worlds.bookings import (
 __all__ = [
     "LABELS",
     "SITES",
+    "SYNONYMS",
     "VARIABLES",
     "VOCABULARY",
     "InterchangePair",

@@ -6,6 +6,11 @@ from dataclasses import dataclass, replace
 
 PEOPLE = ("Ann", "Ben", "Cal", "Dee")
 VERBS = {"add": ("gets", "finds"), "sub": ("loses", "sells"), "mul": ("copies", "repeats")}
+SYNONYMS = {
+    **dict(zip(PEOPLE, (*PEOPLE[1:], PEOPLE[0]), strict=True)),
+    **{verb: other for verbs in VERBS.values() for verb, other in zip(verbs, reversed(verbs), strict=True)},
+}
+"""Word -> another that changes neither what is computed nor any label: the same story of somebody else, retold."""
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 BOOKS = ("a", "b")
 DIGITS = tuple("0123456789")

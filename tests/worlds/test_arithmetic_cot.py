@@ -198,6 +198,12 @@ def test_pairs_are_informative(records: list[CorpusRecord], variable: str) -> No
             ]
 
 
+def test_synonyms_change_the_words_and_no_step_that_they_tell(records: list[CorpusRecord]) -> None:
+    for record in records[:50]:
+        other = " ".join(world.SYNONYMS.get(word, word) for word in record.text.split())
+        assert other != record.text and interpret(other) == interpret(record.text)
+
+
 def test_pairs_are_repeatable_distinct_and_never_more_than_asked(records: list[CorpusRecord]) -> None:
     once = world.interchange_pairs(records, "total", "3", 150, seed=3)
     assert once == world.interchange_pairs(records, "total", "3", 150, seed=3)

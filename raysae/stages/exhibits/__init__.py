@@ -8,7 +8,20 @@ makes one Metric of what all arms and seeds have shown. A criterion without an e
 
 from raysae.errors import BadInput
 from raysae.falsification.criteria import CRITERIA
-from raysae.stages.exhibits import alignment, attribution, documents, fidelity, geometry, hook_sweep, interchange, seeds
+from raysae.stages.exhibits import (
+    alignment,
+    attribution,
+    brittleness,
+    documents,
+    fidelity,
+    geometry,
+    hook_sweep,
+    interchange,
+    labels,
+    leakage,
+    probes,
+    seeds,
+)
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 
 EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
@@ -27,6 +40,12 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "purity": geometry.PURITY,
     "clustering": seeds.CLUSTERING,
     "pw_mcc": seeds.PW_MCC,
+    "leakage": leakage.LEAKAGE,
+    "brittleness": brittleness.BRITTLENESS,
+    "selectivity": labels.SELECTIVITY,
+    "coverage": labels.COVERAGE,
+    "calibration": labels.CALIBRATION,
+    "probing": probes.PROBING,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)

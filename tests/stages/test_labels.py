@@ -1,0 +1,72 @@
+"""Exhibits on labelled text, on the tiny run: what is shown survives JSON, and a paraphrase is read as the text was."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from raysae.stages.court import Court
+from raysae.stages.exhibits import EXHIBITS, Evidence
+from raysae.stages.exhibits.brittleness import _other_words, _read
+from raysae.types import Metric
+from raysae.types.loading import load
+
+
+@pytest.fixture(scope="module")
+def court(tiny_config: Path, undisturbed: Path) -> Court:
+    return Court(load(tiny_config, [f"out={undisturbed.parent}"]))
+
+
+def measured(court: Court, name: str, seeds: tuple[int, ...] = (0, 1)) -> Metric:
+    """Seeds of the real SAE, written and read back as `evaluate` does."""
+    shown = [{name: json.loads(json.dumps(EXHIBITS[name].examine(court.examine("main", seed))))} for seed in (0, 1)]
+    return EXHIBITS[name].summarise(Evidence(court.experiment, court.protocol, {"main": shown}))
+
+
+def test_coverage_stands_beside_what_a_probe_covers(court: Court):
+    found = measured(court, "coverage")
+    assert found.n == len(court.protocol.factors) and found.value is not None
+    assert found.ceiling is not None and found.ceiling >= found.value
+
+
+def test_selectivity_counts_the_alive_latents_of_the_tiny_run(court: Court):
+    found = measured(court, "selectivity")
+    alive = [int(court.examine("main", seed).alive.sum()) for seed in (0, 1)]
+    assert found.also["alive"] == np.mean(alive) and found.value is not None
+    assert 0 < found.value < 1 and "permuted_labels" in found.nulls
+
+
+def test_matched_latents_are_calibrated_on_fit(court: Court):
+    found = measured(court, "calibration")
+    assert found.value is not None and found.value < 0.05
+    assert found.also["brier_skill"] is not None and found.also["brier_skill"] > 0
+
+
+def test_the_surface_model_solves_the_step_types_of_this_text_and_is_shown_to(court: Court):
+    found = measured(court, "probing", seeds=(0,))
+    assert found.also["accuracy_surface_model"] == pytest.approx(1.0, abs=0.02)
+    assert found.value is not None and found.ceiling is not None and found.value < found.ceiling + 0.05
+    assert {"surface_model", "permuted_labels"} <= set(found.nulls)
+
+
+def test_the_same_words_give_the_activations_that_were_captured(court: Court):
+    exam = court.examine("main", 0)
+    assert torch.allclose(_read(exam, {}), exam.test.x, atol=2e-2, rtol=1e-2)
+
+
+def test_a_paraphrase_changes_the_activations_and_says_what_was_not_measured(court: Court):
+    exam = court.examine("main", 0)
+    words = _other_words(exam)
+    assert sorted(words) == sorted(words.values()) and all(token != other for token, other in words.items())
+    assert not torch.allclose(_read(exam, words), exam.test.x, atol=0.1)
+    found = measured(court, "brittleness")
+    assert found.also["paraphrase"] is not None and abs(found.also["paraphrase"]) < 0.2
+    missing = next(gate for gate in found.gates if gate.name == "perturbations")
+    assert missing.detail == "token_injection, cue_removal, length_shift not measured"
+
+
+def test_without_guided_saes_leakage_says_why_it_has_no_number(court: Court):
+    found = EXHIBITS["leakage"].summarise(Evidence(court.experiment, court.protocol, {"main": [{}, {}]}))
+    assert found.value is None and found.not_run is not None and "no guided SAE" in found.not_run
