@@ -59,6 +59,7 @@ def dictionary_learning(folder, make=None):
         sae = {
             "AutoEncoder": lambda: dictionary.AutoEncoder(D_IN, D_SAE),
             "AutoEncoderNew": lambda: dictionary.AutoEncoderNew(D_IN, D_SAE),
+            "GatedAutoEncoder": lambda: dictionary.GatedAutoEncoder(D_IN, D_SAE),
             "JumpReluAutoEncoder": lambda: dictionary.JumpReluAutoEncoder(D_IN, D_SAE),
             "BatchTopKSAE": lambda: utils.BatchTopKSAE(D_IN, D_SAE, K),
             "AutoEncoderTopK": lambda: utils.AutoEncoderTopK(D_IN, D_SAE, K),

@@ -14,10 +14,7 @@ from raysae.stages.export import bring_in, export
 from tests.runs import in_process
 
 PROVENANCE = {"hook_name": "layers.1.mlp_hidden", "model_name": "tiny-cot", "arm": "main", "seed": 4}
-HAS_NO = {
-    *((architecture, "sparsify") for architecture in ("batch_topk", "matryoshka_batch_topk", "jumprelu", "gated")),
-    *((architecture, "dictionary_learning") for architecture in ("matryoshka_batch_topk", "gated")),
-}
+HAS_NO = {(architecture, "sparsify") for architecture in ("batch_topk", "matryoshka_batch_topk", "jumprelu", "gated")}
 PAIRS = [(a, name) for a in ARCHITECTURES for name in LIBRARIES]
 
 

@@ -18,7 +18,7 @@ from raysae.errors import BadInput
 from raysae.saes.base import SparseAutoencoder
 from raysae.saes.checkpoint import named_tensors
 from raysae.saes.files import read_json, read_tensors
-from raysae.saes.interop.form import DTYPES, Imported, assemble, cannot, checked, move_b_dec, refuse
+from raysae.saes.interop.form import DTYPES, Imported, assemble, checked, move_b_dec, refuse
 from raysae.store import write_atomic, write_json
 
 CONFIG, PICKLE, WEIGHTS = "config.json", "ae.pt", "ae.safetensors"
@@ -36,8 +36,8 @@ class _Class(NamedTuple):
 
     kind: str
     """Of inference, by SAELens's word."""
-    architecture: str
-    """Ours."""
+    ours_named: tuple[str, ...]
+    """The architectures of ours that compute this; the first, where the folder does not say which it was."""
     shapes: Callable[[int, int], Shapes]
     """(d_in, d_sae) -> their tensors."""
     ours: Callable[[dict[str, Tensor]], dict[str, Tensor]]
@@ -92,41 +92,73 @@ def _without_input_bias(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 CLASSES: dict[str, _Class] = {
     "AutoEncoder": _Class(
         "standard",
-        "relu",
+        ("relu",),
         lambda d_in, d_sae: _linear(d_in, d_sae) | {"bias": (d_in,)},
         lambda tensors: _from_linear(tensors, "bias"),
         lambda sae, tensors: _to_linear(tensors, "bias"),
     ),
     "AutoEncoderNew": _Class(
         "standard",
-        "relu",
+        ("relu",),
         lambda d_in, d_sae: _linear(d_in, d_sae) | {"decoder.bias": (d_in,)},
         lambda tensors: _without_input_bias(_from_linear(tensors, "decoder.bias")),
         None,
     ),
-    "AutoEncoderTopK": _Class("topk", "topk", _with_k, lambda tensors: _from_linear(tensors, "b_dec"), _to_with_k),
+    "AutoEncoderTopK": _Class("topk", ("topk",), _with_k, lambda tensors: _from_linear(tensors, "b_dec"), _to_with_k),
     "BatchTopKSAE": _Class(
         "jumprelu",
-        "batch_topk",
+        ("batch_topk", "matryoshka_batch_topk"),
         _with_k,
         lambda tensors: _from_linear(tensors, "b_dec") | _one_threshold(tensors),
         _to_with_k,
     ),
+    "MatryoshkaBatchTopKSAE": _Class(
+        "jumprelu",
+        ("matryoshka_batch_topk",),
+        lambda d_in, d_sae: _matrices(d_in, d_sae) | {"k": (), "threshold": ()},
+        lambda tensors: {**tensors, "threshold": tensors["threshold"].expand(len(tensors["b_enc"]))},
+        None,
+    ),
+    "GatedAutoEncoder": _Class(
+        "gated",
+        ("gated",),
+        lambda d_in, d_sae: {
+            "encoder.weight": (d_sae, d_in),
+            "decoder.weight": (d_in, d_sae),
+            "decoder_bias": (d_in,),
+            **dict.fromkeys(("r_mag", "gate_bias", "mag_bias"), (d_sae,)),
+        },
+        lambda tensors: {
+            "W_enc": tensors["encoder.weight"].T,
+            "W_dec": tensors["decoder.weight"].T,
+            "b_dec": tensors["decoder_bias"],
+            "b_gate": tensors["gate_bias"],
+            "b_mag": tensors["mag_bias"],
+            "r_mag": tensors["r_mag"],
+        },
+        lambda sae, tensors: {
+            "encoder.weight": tensors["W_enc"].T,
+            "decoder.weight": tensors["W_dec"].T,
+            "decoder_bias": tensors["b_dec"],
+            "gate_bias": tensors["b_gate"],
+            "mag_bias": tensors["b_mag"],
+            "r_mag": tensors["r_mag"],
+        },
+    ),
     "JumpReluAutoEncoder": _Class(
         "jumprelu",
-        "jumprelu",
+        ("jumprelu",),
         lambda d_in, d_sae: _matrices(d_in, d_sae) | {"threshold": (d_sae,)},
         _without_input_bias,
         lambda sae, tensors: tensors | {"b_enc": move_b_dec(tensors, -1)},
     ),
 }
-"""Their class -> what it is here. A Matryoshka SAE of theirs or ours is, at inference, a BatchTopKSAE."""
+"""Their class -> what it is here. A Matryoshka SAE of ours is written as a BatchTopKSAE, which it is at inference:
+their own class wants the sizes of training's groups, which are of no consequence then."""
 
 
 def write(sae: SparseAutoencoder, provenance: dict[str, Any], folder: Path) -> None:
-    written = {row.architecture: name for name, row in CLASSES.items() if row.theirs is not None}
-    if sae.architecture not in written:
-        raise cannot(sae.architecture, "dictionary_learning", ", ".join(written))
+    written = {ours: name for name, row in CLASSES.items() if row.theirs is not None for ours in row.ours_named}
     name = written[sae.architecture]
     to_theirs = CLASSES[name].theirs
     assert to_theirs is not None
@@ -165,11 +197,14 @@ def read(folder: Path) -> Imported:
     except (TypeError, ValueError) as error:
         raise refuse(path, f"has no usable {error}") from error
     found, _ = read_tensors(weights, refuse)
+    found.pop("group_sizes", None)
     dtype = next((t.dtype for t in found.values() if t.ndim == 2 and t.dtype in DTYPES.values()), torch.float32)
     tensors = checked(weights, _in_one_dtype(found, dtype), row.shapes(d_in, d_sae), dtype)
-    sae = assemble(weights, row.kind, k, row.ours(tensors), architecture=row.architecture)
-    ours = config.get("raysae")
-    provenance = ours.get("provenance", {}) if isinstance(ours, dict) else {}
+    ours = config["raysae"] if isinstance(config.get("raysae"), dict) else {}
+    named = ours.get("architecture")
+    architecture = named if named in row.ours_named else row.ours_named[0]
+    sae = assemble(weights, row.kind, k, row.ours(tensors), architecture=architecture)
+    provenance = ours.get("provenance", {})
     names = {"model_name": trainer.get("lm_name"), "hook_name": trainer.get("submodule_name")}
     return Imported(sae, {**names, **provenance, "imported_from": "dictionary_learning", "source": config})
 

@@ -92,9 +92,3 @@ def move_b_dec(tensors: Mapping[str, Tensor], sign: int) -> Tensor:
     """b_enc + sign * b_dec @ W_enc: +1 for a library that does not subtract b_dec from its input, -1 towards one."""
     moved = tensors["b_dec"].double() @ tensors["W_enc"].double()
     return (tensors["b_enc"].double() + sign * moved).float()
-
-
-def cannot(architecture: str, library: str, known: str) -> BadInput:
-    return BadInput(
-        f"a {architecture} SAE has no counterpart in {library}", f"allowed: {known}", "type --to saelens, which has all"
-    )

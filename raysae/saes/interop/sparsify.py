@@ -9,9 +9,10 @@ from typing import Any
 
 from safetensors.torch import save as save_tensors
 
+from raysae.errors import BadInput
 from raysae.saes.base import SparseAutoencoder
 from raysae.saes.files import read_json, read_tensors
-from raysae.saes.interop.form import DTYPES, Imported, assemble, cannot, checked, refuse
+from raysae.saes.interop.form import DTYPES, Imported, assemble, checked, refuse
 from raysae.store import write_atomic, write_json
 
 CONFIG, WEIGHTS = "cfg.json", "sae.safetensors"
@@ -22,7 +23,11 @@ NO_COUNTERPART = {"activation": "topk", "skip_connection": False, "transcode": F
 
 def write(sae: SparseAutoencoder, provenance: dict[str, Any], folder: Path) -> None:
     if sae.architecture not in ("topk", "relu"):
-        raise cannot(sae.architecture, "sparsify", "topk, and relu as a top-k of all its latents")
+        raise BadInput(
+            f"a {sae.architecture} SAE has no counterpart in sparsify",
+            "allowed: topk, and relu as a top-k of all its latents",
+            "type --to saelens, which has all",
+        )
     tensors = {
         "encoder.weight": sae.W_enc.T,
         "encoder.bias": sae.b_enc,
