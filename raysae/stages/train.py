@@ -8,6 +8,7 @@ the same weights, whatever the number of workers.
 """
 
 import json
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from raysae.stages.halt import Halt, halting
 from raysae.stages.jobs import SAEJob, groups, plan
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
-from raysae.store import Manifest, describe_file, write_json
+from raysae.store import ActivationStore, Manifest, describe_file, write_json
+from raysae.training.memory import Memory, estimate
 from raysae.types import Experiment
 from raysae.types.experiment import TrainConfig
 
@@ -35,6 +37,7 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
     progress.total(len(jobs) * steps, f"{len(todo)} of {len(jobs)} SAEs to train")
     progress.at(before)
     if todo:
+        progress.say(f"memory of a worker: {_memory(todo, experiment).text}")
         board = out.absolute() / PROGRESS_FILE
         connect()
         with halting(out):
@@ -50,11 +53,22 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
             board.unlink(missing_ok=True)
             if "error" in answer:
                 raise revive(answer)
+        if "peak_bytes" in answer:
+            progress.say(f"measured: {answer['peak_bytes'] / 1e9:.2f} GB at its peak, libraries included")
     return [Manifest.read(job.out) for job in jobs]
 
 
 def is_finished(job: SAEJob) -> bool:
     return Manifest.exists(job.out) and Manifest.read(job.out).fingerprint == job.fingerprint
+
+
+def _memory(todo: list[SAEJob], experiment: Experiment) -> Memory:
+    config = experiment.train
+    store = ActivationStore(todo[0].activations)
+    d_in = store.width(experiment.hookpoint)
+    widest = d_in * max(job.sae.expansion for job in todo)
+    most = max(len(group) for group in groups(todo, config.together))
+    return estimate(d_in, widest, config.batch_tokens, config.shards, config.workers, most)
 
 
 def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:
@@ -125,7 +139,8 @@ def train_all(jobs: list[SAEJob], board: Path, place: Place) -> None:
     for group in groups(jobs, jobs[0].train.together):
         for steps, text in train_together(group, place, halt, _save):
             if place.rank == 0:
-                write_json(board, {"done": done + steps, "text": text})
+                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+                write_json(board, {"done": done + steps, "text": text, "peak_bytes": peak})
         if halt.stopped:
             return
         done += sum(job.train.steps for job in group)
