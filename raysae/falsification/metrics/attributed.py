@@ -1,8 +1,11 @@
 """Causal attribution judged: which latents hold on TEST what they promised on FIT, and the share of them (SCIENCE 7).
 
 The latents judged are the first by FIT slope, a registered number of them, so nothing is chosen by what TEST shows.
-Another seed has other latents, and seeds of one model find the same features again: 5 x 30 latents are not 150
-independent units. So the unit is the rank: it holds if the latent of that rank passes in most seeds.
+Latents of one SAE are distinct, and a share of them has an exact interval. Another seed has other latents, but seeds of
+one model find the same features again: 5 x 30 latents are not 150 independent units. So the bounds of the seeds are
+averaged, which is exact where all seeds find the same and holds too much where they do not, and the spread of the seeds
+is added. Ranks that hold in most seeds, tried as units before, called GO at the threshold in 9 % of simulated courts: a
+feature that fails stands at another rank in every seed, where the others outvote it.
 
 The score is a log-probability of what the text really says next, so the test has one side: more of a latent that is on
 should make that surer. A latent whose presence makes the model's text less likely is interference, not a feature.
@@ -15,10 +18,17 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raysae.falsification.criterion import SEED_SHARE
-from raysae.falsification.intervals import Interval, benjamini_hochberg, clopper_pearson
+from raysae.falsification.intervals import (
+    Estimate,
+    Interval,
+    benjamini_hochberg,
+    clopper_pearson,
+    in_quadrature,
+    t_interval,
+)
 from raysae.falsification.metrics import importance
 from raysae.falsification.metrics.attribution import LATENTS, Attribution
-from raysae.falsification.metrics.documents import MAIN
+from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.falsification.metrics.dose_response import (
     effect,
     linear,
@@ -73,24 +83,24 @@ def judge(found: Attribution, latents: int, direction: str = LATENTS) -> Judged:
 
 
 def summarise(arms: Mapping[str, Sequence[Attribution]], *, latents: int, seed: int) -> Metric:
-    """The share of `latents` registered ranks that hold, exact interval.
+    """The share of the `latents` registered per seed that pass, mean over seeds.
 
     `arms` maps `main` and `random_model` to what was measured of each seed; the nulls that replace a direction are
     inside. `seed` is for the bootstrap of the diagnostics.
     """
     main = arms[MAIN]
-    count = int(_holds(main, latents).sum())
+    found = _share(main, latents)
     nulls = {
-        arm: _null(int(_holds(seeds, latents).sum()), latents, "its own SAEs, judged by the same rule")
+        arm: as_null(_share(seeds, latents), latents, "its own SAEs, judged by the same rule")
         for arm, seeds in arms.items()
         if arm != MAIN
     }
-    for name in (null for null in NULLS if all(null in found.directions for found in main)):
+    for name in (null for null in NULLS if all(null in one.directions for one in main)):
         note = "such a direction in the place of each latent, chosen on FIT and judged by the same rule"
-        nulls[name] = _null(int(_holds(main, latents, name).sum()), latents, note)
-    per_seed = tuple(float(_passes(found, latents).mean()) for found in main)
-    interval = clopper_pearson(count, latents)
-    return _metric(count / latents, interval, latents, len(main), per_seed, nulls, _also(main, latents, seed), None)
+        nulls[name] = as_null(_share(main, latents, name), latents, note)
+    return _metric(
+        found.value, found.interval, latents, len(main), found.per_seed, nulls, _also(main, latents, seed), None
+    )
 
 
 def nothing(seeds: int, why: str) -> Metric:
@@ -150,12 +160,12 @@ def _metric(
 ) -> Metric:
     return Metric(
         name="causal_attribution",
-        unit="share of ranks",
+        unit="share of latents",
         direction=">=",
         value=value,
         interval=interval,
         n=n,
-        unit_of_sampling="rank",
+        unit_of_sampling="latent",
         seeds=seeds,
         per_seed=per_seed,
         nulls=nulls,
@@ -172,19 +182,21 @@ def _passes(found: Attribution, latents: int, direction: str = LATENTS) -> Bool[
     return flags
 
 
-def _holds(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS) -> Bool[np.ndarray, " r"]:
-    return np.mean([_passes(found, latents, direction) for found in seeds], axis=0) >= SEED_SHARE - 1e-9
-
-
-def _null(count: int, n: int, note: str) -> NullValue:
-    return NullValue(mean=count / n, p95=count / n, interval=clopper_pearson(count, n), n=n, note=note)
+def _share(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS) -> Estimate:
+    counts = [int(_passes(found, latents, direction).sum()) for found in seeds]
+    shares = np.array(counts) / latents
+    lower, upper = np.mean([clopper_pearson(count, latents) for count in counts], axis=0)
+    value = float(shares.mean())
+    interval = in_quadrature(value, (float(lower), float(upper)), t_interval(shares))
+    return Estimate(value, interval, tuple(shares.tolist()))
 
 
 def _also(main: Sequence[Attribution], latents: int, seed: int) -> dict[str, float | None]:
     """Rival readings and diagnostics, each the mean over seeds where it is defined."""
-    return {
-        name: None if np.isnan(values).all() else float(np.nanmean(values))
-        for name, values in _columns([_diagnose(found, latents, seed) for found in main]).items()
+    in_most = np.mean([_passes(found, latents) for found in main], axis=0) >= SEED_SHARE - 1e-9
+    columns = _columns([_diagnose(found, latents, seed) for found in main])
+    return {"ranks": float(in_most.mean())} | {
+        name: None if np.isnan(values).all() else float(np.nanmean(values)) for name, values in columns.items()
     }
 
 
@@ -200,7 +212,6 @@ def _diagnose(found: Attribution, latents: int, seed: int) -> dict[str, float]:
         "tested": float((found.sites > 0).sum()),
         "off_support_tokens": _mean(found.off_support),
         "significant": _mean(judged.significant),
-        "mean_pass": float(_passes(found, latents).mean()),
         **{
             f"chosen_{name}": _mean(getattr(judged, name)[chosen])
             for name in ("significant", "stands_out", "supports", "linear")

@@ -158,7 +158,7 @@ def attribution_of(found: Attribution, rows: list[int]) -> Attribution:
     return cut(found)
 
 
-def test_ranges_put_together_are_the_whole_and_a_rank_without_a_latent_fails(planted: Attribution) -> None:
+def test_ranges_put_together_are_the_whole_and_a_missing_latent_fails(planted: Attribution) -> None:
     again = attribution.join([attribution_of(planted, list(range(23))), attribution_of(planted, list(range(23, M)))])
     whole, parts = (attributed.summarise({"main": [found]}, latents=RANKS, seed=0) for found in (planted, again))
     assert whole == parts
