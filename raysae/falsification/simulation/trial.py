@@ -79,6 +79,7 @@ def registered(criterion: str, units: int) -> tuple[Protocol, str]:
                 "nulls": list(NULLS),
                 "bootstrap": REPLICATES,
                 "pairs": PAIRS_PER_VALUE,
+                "attributed_latents": units,
             },
         }
     )
