@@ -50,6 +50,7 @@ def _stage_command(stage: str, sentence: str) -> None:
 for _stage, _sentence in {
     "ingest": "Source text -> normalised records, split by problem.",
     "tokenize": "Records -> token blocks with steps and labels.",
+    "quality": "Is the text fit to train on? Stops beyond a limit of `quality.`",
     "seal": "Fix and hash the protocol.",
     "capture": "Token blocks -> activation blocks.",
     "sweep": "Try expansion factors and sparsity penalties on FIT.",

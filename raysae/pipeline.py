@@ -11,7 +11,7 @@ from raysae.stages.claim import claim, identity, stored_override
 from raysae.store import Manifest, RunFolder, write_json
 from raysae.types import Experiment, Outcome, Verdict
 
-STAGES = ("ingest", "tokenize", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
+STAGES = ("ingest", "tokenize", "quality", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
 """DESIGN order: the protocol is sealed before the first activation exists."""
 
 
@@ -157,6 +157,18 @@ def _tokenize(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     progress.say(f"{manifest.extra['tokens']:,} tokens in {len(manifest.blocks)} blocks")
 
 
+def _quality(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.quality import quality
+
+    for name, figures in quality(experiment, folder, progress)["corpora"].items():
+        found = (
+            "no steps" if figures["coverage"] is None else f"{figures['coverage']:.1%} of {figures['steps']:,} steps"
+        )
+        alpha = figures["agreement"]["alpha"]
+        agreed = "" if alpha is None else f", alpha between the aligners {alpha:.3f}"
+        progress.say(f"{name}: {figures['documents']:,} documents, {found} found{agreed}")
+
+
 def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     from raysae.stages.registration import overrides
     from raysae.stages.seal import seal
@@ -243,6 +255,7 @@ def _report(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Experiment, RunFolder, Any], None]]] = {
     "ingest": (_manifest_of("corpus"), _ingest),
     "tokenize": (_manifest_of("alignment", "labels", "tokens"), _tokenize),
+    "quality": (_manifest_of("quality"), _quality),
     "seal": (lambda experiment, folder: folder.protocol.is_file(), _seal),
     "capture": (_capture_finished, _capture),
     "sweep": (_sweep_finished, _sweep),

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from raysae.corpora.aligners import NO_STEP
 
 NO_ANSWER = -2
-"""In place of a vote that was not cast."""
+"""In place of a vote that was not cast; the least value there is."""
 
 
 class Alpha(NamedTuple):
@@ -72,18 +72,16 @@ def _coincidences(
     m = cast.sum(axis=0)
     usable = m >= 2
     votes, cast, document, m = votes[:, usable], cast[:, usable], document[usable], m[usable]
-    categories, code = np.unique(votes, return_inverse=True)
-    code = code.reshape(votes.shape)
-    values = np.zeros((documents, len(categories)))
+    categories = int(votes.max(initial=NO_ANSWER)) - NO_ANSWER + 1
+    values = np.zeros(documents * categories)
     equal = np.zeros(len(document))
-    for i, row in enumerate(code):
-        np.add.at(values, (document[cast[i]], row[cast[i]]), 1.0)
-        for j in range(len(code)):
-            if i != j:
-                equal += cast[i] & cast[j] & (row == code[j])
-    agreed = np.zeros(documents)
-    np.add.at(agreed, document, equal / (m - 1))
-    return agreed, values
+    for i, row in enumerate(votes):
+        code = document[cast[i]] * categories + row[cast[i]] - NO_ANSWER
+        values += np.bincount(code, minlength=documents * categories)
+        for j in range(i):
+            equal += 2.0 * (cast[i] & cast[j] & (row == votes[j]))
+    agreed = np.bincount(document, equal / (m - 1), documents).astype(np.float64)
+    return agreed, values.reshape(documents, categories)
 
 
 def _alpha(

@@ -47,6 +47,8 @@ class ReportData:
     """`RunRecord.model_dump(mode="json")`."""
     corpus: Plain | None = None
     """Records per split, quarantined, tokens."""
+    quality: Plain | None = None
+    """Figures of the text per corpus, limits, samples."""
     arms: tuple[str, ...] = ()
     """`main` and the nulls that were run through the same stages."""
 
@@ -84,6 +86,7 @@ def collect(folder: Path) -> ReportData:
         hook_sweep=_read(folder / "metrics" / "hook_sweep.json") or [],
         record=_read(folder / "record.json"),
         corpus=(corpus or {}).get("extra"),
+        quality=_read(folder / "quality" / "quality.json"),
         arms=tuple(dict.fromkeys(arm for arm, _ in histories)),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from raysae.report import attribution, contexts, figures, sections, words
+from raysae.report import attribution, contexts, figures, quality, sections, words
 from raysae.report.data import Plain, ReportData, collect
 from raysae.store import write_atomic
 
@@ -52,6 +52,7 @@ def render(run: ReportData) -> str:
         gates=_gates(run.metrics),
         protocol=sections.protocol(run.protocol, run.power),
         corpus=sections.corpus(run.corpus),
+        quality=quality.section(run.quality),
         resources=sections.resources(run.record),
         provenance=sections.provenance(run),
     )

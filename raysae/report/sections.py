@@ -77,7 +77,7 @@ def corpus(corpus: Plain | None) -> Plain | None:
     splits = records if isinstance(records, dict) else {}
     tokens = corpus.get("tokens")
     by_split = tokens if isinstance(tokens, dict) else {}
-    known = {"records", "tokens", "quarantined"}
+    known = {"records", "tokens", "quarantined", "quarantined_by_corpus"}
     return {
         "splits": [
             (split, words.count(n), words.count(by_split.get(split)) if by_split else None)

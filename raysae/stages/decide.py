@@ -13,7 +13,7 @@ from raysae.store import Manifest, RunFolder, TokenStore, write_atomic, write_js
 from raysae.types import Experiment, Metric, RunRecord, Verdict
 from raysae.types.experiment import stream_seed
 
-STREAMS = ("world", "interchange", "bootstrap", "nulls", "sweep/grid")
+STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid")
 """Named streams that are the experiment's own; each SAE has `sae/<seed>/init` and `sae/<seed>/order` beside them."""
 
 

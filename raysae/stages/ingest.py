@@ -206,6 +206,7 @@ class _Normaliser:
                     blocks.add(record, split)
         answer = {
             "name": name,
+            "corpus": item["corpus"],
             "records": blocks.records,
             "quarantined": reasons.total(),
             "reasons": dict(reasons),
@@ -310,7 +311,10 @@ def _finish(
     per_split = Counter({str(split): 0 for split in Split})
     for block in blocks:
         per_split[block.facts["split"]] += block.rows
-    reasons = sum((Counter(answer["reasons"]) for answer in answers), Counter())
+    by_corpus: dict[str, Counter[str]] = {}
+    for answer in answers:
+        by_corpus.setdefault(answer["corpus"], Counter()).update(answer["reasons"])
+    reasons = sum(by_corpus.values(), Counter())
     where = experiment.corpus.path or ", ".join(experiment.corpus.names)
     if not sum(per_split.values()):
         why = f" ({'; '.join(f'{n} x {reason}' for reason, n in reasons.items())})" if reasons else ""
@@ -333,6 +337,7 @@ def _finish(
         "reasons": dict(reasons),
         "left_out_by_weights": sum(answer["left_out"] for answer in answers),
         "duplicates": duplicates,
+        "quarantined_by_corpus": {name: dict(counts) for name, counts in by_corpus.items()},
         "quarantine_files": [f"../quarantine/{answer['name']}.jsonl" for answer in answers if answer["quarantined"]],
     }
     manifest = Manifest(

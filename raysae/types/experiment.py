@@ -98,6 +98,29 @@ class TokenizerConfig(_Part):
     """Processes that tokenize."""
 
 
+class QualityConfig(_Part):
+    """What the text must be like before a model reads it; beyond a limit the run stops and names figure and limit.
+
+    Limits change nothing that is made, so they may differ between two attempts at the same folder; `quality.json` keeps
+    those that were used.
+    """
+
+    min_coverage: float = Field(default=0.95, ge=0, le=1)
+    """Share of a corpus's steps that the aligners place in its text."""
+    max_abstention: float = Field(default=0.05, ge=0, le=1)
+    """Share of the tokens in steps on which no two aligners agree."""
+    min_agreement: float = Field(default=0.67, ge=-1, le=1)
+    """Lower bound of Krippendorff's alpha between the aligners (SCIENCE 7)."""
+    min_known_f1: float = Field(default=0.9, ge=0, le=1)
+    """Lower bound of token and boundary F1 against the spans a corpus knows, hidden from the aligners (SCIENCE 7)."""
+    max_changed_ids: float = Field(default=0.01, ge=0, le=1)
+    """Share of token ids that change outside the place of a changed space or punctuation mark."""
+    max_quarantined: float = Field(default=0.1, ge=0, le=1)
+    """Share of a corpus's rows that could not be read."""
+    sample_documents: int = Field(default=1000, gt=0)
+    """Documents per corpus that agreement is measured on, at most; a tenth of them for changed ids."""
+
+
 class ModelConfig(_Part):
     """The language model under study."""
 
@@ -327,6 +350,7 @@ class Experiment(_Part):
     """Everything random derives from it, each consumer through its own named stream (`stream_seed`)."""
     corpus: CorpusConfig = CorpusConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
+    quality: Annotated[QualityConfig, Field(json_schema_extra=RUN_ONLY)] = QualityConfig()
     model: ModelConfig = ModelConfig()
     capture: CaptureConfig = CaptureConfig()
     activations: ActivationsConfig = ActivationsConfig()

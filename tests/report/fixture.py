@@ -11,6 +11,7 @@ from raysae.falsification.protocol import Protocol, draft, seal
 from raysae.types import Experiment, RunRecord
 
 from .judged import CRITERIA, metrics, verdict
+from .text import quality
 
 TEXT = "start with 3 . add 4 gives 7 . double gives 4 . subtract 2 gives 2 . add 5 gives 7 . answer 7 <eos>"
 
@@ -248,6 +249,7 @@ def build_run(folder: Path) -> Path:
         "metrics/attribution.json": attribution(),
         "metrics/hook_sweep.json": hook_sweep(),
         "sweep/sweep.json": sweep(),
+        "quality/quality.json": quality(),
         "corpus/manifest.json": {
             "kind": "corpus",
             "extra": {"records": {"TRAIN": 5600, "FIT": 800, "TEST": 1600}, "quarantined": 3, "tokens": 401_234},
