@@ -29,7 +29,7 @@ def calibrate(
 ) -> dict[str, Any]:
     """The rates as they stand in the JSON. Raises BadInput for an unknown criterion or a number below 1."""
     names = check(simulations, criteria, actors)
-    started = time.monotonic()
+    started, measured_by = time.monotonic(), source_sha256()
     items = [
         {"criterion": name, "kind": kind, "seed": seed, "start": start, "stop": min(start + AT_ONCE, count)}
         for name in names
@@ -57,7 +57,7 @@ def calibrate(
         "simulations": simulations,
         "power_runs": min(simulations, POWER_RUNS),
         "seed": seed,
-        "source_sha256": source_sha256(),
+        "source_sha256": measured_by,
         "false_go_rate": {name: row["false_go_rate"] for name, row in rows.items()},
         "power": {name: row["power"] for name, row in rows.items()},
         "within": all(row["within"] for row in rows.values()),
