@@ -97,7 +97,7 @@ class Court:
         return found
 
     def _units(self, number: int, variable: int, draws: int) -> dict[str, list[Unit]]:
-        base, source, expected = self._pairs(variable)
+        base, source, expected = self.pairs(variable)
         x_base, x_source = self.machine.activations(base), self.machine.activations(source)
         h_base, h_source = self.encode(x_base), self.encode(x_source)
 
@@ -144,7 +144,7 @@ class Court:
         chosen = causal.select_latents(self.fit_latents, values, NAMES, 1)
         return np.array(sorted(latent for taken in chosen.values() for latent in taken), dtype=np.int64)
 
-    def _pairs(self, variable: int) -> tuple[Int[Tensor, "n 3"], Int[Tensor, "n 3"], Int[Tensor, "n 3"]]:
+    def pairs(self, variable: int) -> tuple[Int[Tensor, "n 3"], Int[Tensor, "n 3"], Int[Tensor, "n 3"]]:
         """Base, source and what the program expects; informative, since the two differ in everything."""
         base = tokens_of(self.rng, VALUES * PAIRS)
         limits = np.array([VALUES, VALUES, IDLE])

@@ -11,6 +11,7 @@ from raysae.falsification.simulation.circuits import UNITS, coherence
 from raysae.falsification.simulation.factors import share_of_factors
 from raysae.falsification.simulation.pushes import FEWEST_LATENTS, share_that_holds
 from raysae.falsification.simulation.trial import FEWEST_UNITS
+from raysae.falsification.verdict import attains, misses
 from raysae.types import Outcome, Reason
 
 CHEAP = ("reconstruction", "sparsity", "fidelity")
@@ -68,6 +69,16 @@ def test_nulls_and_permuted_labels_are_not_go(name: str, kind: str) -> None:
 def test_the_planted_truth_is_within_reach(name: str) -> None:
     """Else a low rate of false GO would mean nothing. In alignment it is an oracle, the true directions."""
     assert go(name, SMALLER.get((name, "truth"), SIMULATIONS[name]["truth"]), 1) == 1
+
+
+@pytest.mark.parametrize("name", [name for name, row in CRITERIA.items() if row.voiding_nulls])
+def test_every_null_arm_fails_beside_the_planted_truth(name: str) -> None:
+    row, world = CRITERIA[name], SMALLER.get((name, "truth"), SIMULATIONS[name]["truth"])
+    metric = world.measure(np.random.default_rng(0))
+    assert attains(metric.interval, row.direction, row.threshold)
+    for null in row.voiding_nulls:
+        interval = metric.nulls[null].interval
+        assert interval is not None and misses(interval, row.direction, row.threshold), null
 
 
 @pytest.mark.parametrize("name", CHEAP)
