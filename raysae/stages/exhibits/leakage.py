@@ -1,10 +1,10 @@
-"""Leakage: nothing to show until SAEs can be trained with a probe's guidance."""
+"""Leakage: nothing to show until a run trains a guided SAE beside the same one without guidance."""
 
 from raysae.falsification.metrics import leakage
 from raysae.stages.exhibits.base import Evidence, Exhibit
 from raysae.types import Metric
 
-NO_GUIDED_SAE = "There is no guided SAE to compare with the baseline: loss.probe was not trained with."
+NO_GUIDED_SAE = "No run trains an SAE with and without guidance side by side yet, so there are no two to compare."
 
 
 def _summarise(evidence: Evidence) -> Metric:
