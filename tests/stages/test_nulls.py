@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysae.falsification.nulls import NULLS
+from raysae.falsification import CRITERIA, NULLS
 from raysae.pipeline import run
 from raysae.saes import build, checkpoint
 from raysae.stages.gaussian import gaussian_batches
@@ -19,7 +19,8 @@ from raysae.types.experiment import stream_seed
 from raysae.types.loading import load
 
 POINT = HookPoint(layer=1, site="resid_post")
-DICTIONARIES = [null.name for null in NULLS.values() if null.level == "dictionary"]
+NAMED = (*CRITERIA["reconstruction"].voiding_nulls, *CRITERIA["reconstruction"].informational_nulls)
+DICTIONARIES = [name for name in NAMED if NULLS[name].level == "dictionary"]
 
 
 @pytest.fixture(scope="module")
