@@ -4,7 +4,7 @@ from raysae.falsification.metrics import leakage
 from raysae.stages.exhibits.base import Evidence, Exhibit
 from raysae.types import Metric
 
-NO_GUIDED_SAE = "No run trains an SAE with and without guidance side by side yet, so there are no two to compare."
+NO_GUIDED_SAE = "There is no guided SAE beside its unguided twin: no run trains the two side by side yet."
 
 
 def _summarise(evidence: Evidence) -> Metric:
