@@ -147,8 +147,18 @@ def _edit_output(edit: Edit, module: nn.Module, args: tuple[Any, ...], output: A
     return new if bare else (new, *output[1:])
 
 
+_BARE: dict[type[nn.Module], bool] = {}
+
+
 def _returns_bare(model: "PreTrainedModel") -> bool:
-    """Whether a block's output is the tensor itself, seen on one token through the first block."""
+    """Whether a block's output is the tensor itself, seen once for a class on one token through the first block."""
+    kind = type(blocks(model)[0])
+    if kind not in _BARE:
+        _BARE[kind] = _look_at_output(model)
+    return _BARE[kind]
+
+
+def _look_at_output(model: "PreTrainedModel") -> bool:
     seen: list[bool] = []
 
     def look(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:

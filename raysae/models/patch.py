@@ -4,6 +4,7 @@ The prefix of a text is the same for every edit, so it is computed once: behind 
 edited place, one for each edit, and a mask that lets a copy see the prefix and itself.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,10 +18,15 @@ from raysae.types import HookPoint
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+TOKENS = 4096
+"""Per forward pass, prefix and copies together: small enough for a cache, large enough for the overhead."""
+COPIED = 128
+"""Tokens of copies in one row: each attends to all others only to be masked, so more would cost more than they save."""
+
 
 def reach(model: "PreTrainedModel", layer: int, window: int) -> int:
     """How many predictions an edit at block `layer` can change, out of `window`: behind the last block, its own."""
-    return 1 if layer == len(blocks(model)) - 1 else window
+    return 1 if _sees_nothing(model, layer) else window
 
 
 def residual_step(
@@ -32,6 +38,24 @@ def residual_step(
     down = down_projection(model, hookpoint.layer)
     flat = delta.reshape(-1, delta.shape[-1])  # GPT-2's own linear map takes no strided view
     return (down(flat) - down(torch.zeros_like(flat))).view(*delta.shape[:-1], -1)
+
+
+def packs(
+    model: "PreTrainedModel", layer: int, positions: Int[Tensor, " n"], edits: int, window: int
+) -> Iterator[tuple[Int[Tensor, " r"], int]]:
+    """Which of n texts go into one forward pass of `edited_logits`, and how many of each one's edits at a time. Every
+    text comes once; texts edited at like places come together, so that little of the prefix is padding."""
+    last, window = _sees_nothing(model, layer), reach(model, layer, window)
+    copies = edits if last else max(min(edits, COPIED // window), 1)
+    order, at = torch.argsort(positions, stable=True), 0
+    while at < len(order):
+        # Sorted, so the last text that fits has the longest prefix; a pass takes at least one.
+        tokens = (torch.arange(1, len(order) - at + 1)) * (
+            (0 if last else positions[order[at:]]) + copies * window
+        )  # fmt: skip
+        rows = order[at : at + max(int((tokens <= TOKENS).sum()), 1)]
+        at += len(rows)
+        yield rows, copies
 
 
 def edited_logits(
@@ -52,8 +76,7 @@ def edited_logits(
     at = (positions[:, None] + torch.arange(w)).clamp_max(hidden.shape[1] - 1)
     copies = hidden.gather(1, at[:, :, None].expand(n, w, d))[:, None].expand(n, edits, w, d)
     copies = torch.cat([copies[:, :, :1] + delta[:, :, None], copies[:, :, 1:]], dim=2).flatten(1, 2)
-    # Behind the last block no position sees another.
-    prefix = 0 if w == 1 and layer == len(blocks(model)) - 1 else int(positions.max())
+    prefix = 0 if _sees_nothing(model, layer) else int(positions.max())
     packed = torch.cat([hidden[:, :prefix], copies], dim=1)
     places = torch.cat([torch.arange(prefix).expand(n, prefix), at.repeat(1, edits)], dim=1)
     with resume(model, layer, packed):
@@ -65,6 +88,11 @@ def edited_logits(
             logits_to_keep=torch.arange(prefix, packed.shape[1]),
         ).logits
     return logits.unflatten(1, (edits, w))
+
+
+def _sees_nothing(model: "PreTrainedModel", layer: int) -> bool:
+    """Behind the last block no position sees another."""
+    return layer == len(blocks(model)) - 1
 
 
 def _mask(

@@ -22,7 +22,8 @@ from raysae.corpora.blocks import COLUMNS, known_steps, tokenize_table
 from raysae.corpora.encoding import EncodedTexts, Encoder
 from raysae.corpora.quality import Tokens, breaches, changed_ids, coloured, perturbations, totals
 from raysae.errors import BadInput
-from raysae.falsification.intervals import clopper_pearson, ratio_over_documents
+from raysae.falsification.intervals import clopper_pearson
+from raysae.falsification.resampling import ratio_over_documents
 from raysae.stages.progress import StageProgress
 from raysae.stages.tokenize import DEFINITION
 from raysae.store import BlockInfo, Manifest, RunFolder, describe_file, write_json

@@ -20,7 +20,7 @@ from raysae.corpora.agreement import boundary_hits, renumbered, token_hits
 from raysae.corpora.blocks import known_steps, records_table, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.steps import align
-from raysae.falsification.intervals import ratio_over_documents
+from raysae.falsification.resampling import ratio_over_documents
 from raysae.models.load import load_tokenizer, tokenizer_definition
 from raysae.types import CorpusRecord
 from raysae.types.experiment import CorpusConfig, ModelConfig, TokenizerConfig

@@ -12,7 +12,6 @@ from raysae.falsification.intervals import (
     benjamini_hochberg,
     clopper_pearson,
     draws_needed,
-    hierarchical,
     in_quadrature,
     jackknife_over_seeds,
     mean_over_seeds,
@@ -22,12 +21,12 @@ from raysae.falsification.intervals import (
     pooled_p,
     proportion_power,
     quantile_over_documents,
-    ratio_over_documents,
     sequential_p,
     smallest_passing_n,
     t_interval,
     worst_of,
 )
+from raysae.falsification.resampling import hierarchical, ratio_over_documents
 
 
 def test_a_mean_at_the_detectable_distance_is_shown_four_times_out_of_five():

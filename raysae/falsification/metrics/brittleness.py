@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Float
 
 from raysae.falsification.criterion import DETECTED
-from raysae.falsification.intervals import Estimate, Weights, hierarchical, worst_of
+from raysae.falsification.intervals import Estimate, worst_of
 from raysae.falsification.metrics.documents import MAIN
 from raysae.falsification.metrics.tallies import Tally, scores
+from raysae.falsification.resampling import Weights, hierarchical
 from raysae.types.metric import Gate, Metric, NullValue, Reason
 
 CLEAN = "clean"

@@ -8,9 +8,10 @@ from jaxtyping import Bool, Float, Int
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from raysae.falsification.intervals import Estimate, Weights, hierarchical
+from raysae.falsification.intervals import Estimate
 from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.falsification.metrics.tallies import Tally, scores
+from raysae.falsification.resampling import Weights, hierarchical
 from raysae.types.metric import Metric
 
 BINS = 15

@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from raysae.falsification.intervals import Estimate, ratio_over_documents
+from raysae.falsification.intervals import Estimate
+from raysae.falsification.resampling import ratio_over_documents
 from raysae.types.metric import Gate, NullValue, Reason
 
 Columns = Mapping[str, Float[np.ndarray, " _"]]

@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from raysae.falsification.intervals import Estimate, Weights, benjamini_hochberg, hierarchical, pooled_p
+from raysae.falsification.intervals import Estimate, benjamini_hochberg, pooled_p
 from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.falsification.metrics.tallies import Tally, scores
+from raysae.falsification.resampling import Weights, hierarchical
 from raysae.types.metric import Metric, NullValue
 
 DRAWS = 50

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from raysae.falsification.intervals import Estimate, Weights, hierarchical
+from raysae.falsification.intervals import Estimate
+from raysae.falsification.resampling import Weights, hierarchical
 
 
 class Tally(NamedTuple):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from raysae.falsification.intervals import Estimate, ratio_over_documents
+from raysae.falsification.intervals import Estimate
 from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.resampling import ratio_over_documents
 from raysae.types.metric import Gate, Metric, NullValue, Reason
 
 FLOORS = ("random_dictionary", "frozen_decoder", "pca")

@@ -1,7 +1,7 @@
 """Interchange on a real model: J of every edit on a world's text pairs (SCIENCE 4.3-4.7)."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,20 @@ import torch
 from raysae.falsification.criterion import CEILING_J
 from raysae.falsification.metrics import causal
 from raysae.falsification.metrics.matching import permuted_rows
-from raysae.models.capture import capture, resume, splice
+from raysae.models.capture import capture, resume
+from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import MAIN
 from raysae.stages.court import Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
-from raysae.stages.exhibits.pairs import PairTokens, tokenize_pairs
+from raysae.stages.exhibits.pairs import PairTokens, registered_pairs
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import encode
-from raysae.stages.seal import pair_seed
-from raysae.types import Metric
+from raysae.types import HookPoint, Metric
 
 BATCH = 256
-"""Pairs per forward pass."""
+"""Pairs per forward pass without an edit."""
+SETS = 32
+"""Matched sets whose edits are held in memory at once."""
 
 UNTESTABLE_DRAWS = 2
 """Matched sets where no edit of the model does the task: no unit can be coherent, whatever its null."""
@@ -35,20 +37,16 @@ def _interchange(exam: Examination) -> Plain | None:
     """Units of every registered variable, and for the real arm those of latents chosen on permuted labels."""
     if not exam.protocol.causal_units:
         return None
-    records, config = exam.court.records, exam.protocol
-    by_id = {record.record_id: record for record in records}
-    judge = Interchange(exam)
+    config, judge = exam.protocol, Interchange(exam)
     registered: dict[str, list[str]] = {}
     for variable, _, value in (unit.partition("=") for unit in config.causal_units):
         registered.setdefault(variable, []).append(value)
     permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
     found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
-    for world in (WORLDS[name] for name in exam.experiment.corpus.names if name in WORLDS):
+    for world in (name for name in exam.experiment.corpus.names if name in WORLDS):
         for variable, values in registered.items():
-            seed = pair_seed(exam.experiment)
-            drawn = [world.interchange_pairs(records, variable, value, config.pairs, seed) for value in values]
-            pairs = tokenize_pairs(exam.court.tokenizer, [pair for some in drawn for pair in some], by_id)
-            names = world.VARIABLES[variable]
+            pairs = registered_pairs(exam.court, world, variable, tuple(values))
+            names = WORLDS[world].VARIABLES[variable]
             how: dict[str, Any] = {"per_value": config.latents_per_value, "draws": config.permutations}
             units = judge.units(pairs, names, seed=exam.seed(f"matched_latents/{variable}"), **how)
             found["units"] += [unit._asdict() for unit in units]
@@ -86,7 +84,6 @@ class Interchange:
     def __init__(self, exam: Examination) -> None:
         self.model, self.hookpoint, self.sae = exam.model, exam.hookpoint, exam.sae
         self.fit, self.fit_latents, self.alive = exam.fit, exam.fit_latents, exam.alive
-        self._cached: tuple[PairTokens | None, torch.Tensor] = (None, torch.empty(0))
 
     def units(
         self,
@@ -113,27 +110,28 @@ class Interchange:
         x_source = self._read(pairs.source_tokens, pairs.source_positions)
         h_base, h_source = encode(self.sae, x_base), encode(self.sae, x_source)
         W_dec = self.sae.W_dec.detach()
-        edit = causal.interchange(h_base, h_source, W_dec, torch.tensor(latents, dtype=torch.int64))
+        exchanged = partial(causal.interchange, h_base, h_source, W_dec)
+        measure = JointSuccess(self.model, self.hookpoint, pairs, _present(pairs, names))
         if real is None:
             means = causal.class_means(self.fit.x[sites], torch.from_numpy(codes[sites]), len(names))
             base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
-            ceilings = np.maximum(
-                self._j(pairs, names, means[source] - means[base]),
-                self._j(pairs, names, causal.class_subspace(x_base, x_source, means)),
-            )
+            supervised = (means[source] - means[base], causal.class_subspace(x_base, x_source, means))
+            ceilings = measure(torch.stack(supervised, dim=1)).max(axis=1)
             rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
             draws = draws if ceilings.max() >= CEILING_J else UNTESTABLE_DRAWS
             sets = causal.matched_sets(rates, latents, draws, seed, self.alive.numpy())
-            null = [
-                self._j(pairs, names, causal.interchange(h_base, h_source, W_dec, torch.from_numpy(taken)))
-                for taken in sets
-            ]
-            matched = np.stack(null, axis=1)
+            matched = np.concatenate(
+                [
+                    measure(torch.stack([exchanged(torch.from_numpy(taken)) for taken in some], dim=1))
+                    for some in np.split(sets, range(SETS, len(sets), SETS))
+                ],
+                axis=1,
+            )
         else:
             ceilings = np.array([unit.ceiling for unit in real])
             matched = np.array([unit.matched for unit in real])
-        j = self._j(pairs, names, edit)
-        direction = self._j(pairs, names, causal.random_direction(edit, seed))
+        edit = exchanged(torch.tensor(latents, dtype=torch.int64))
+        j, direction = measure(torch.stack([edit, causal.random_direction(edit, seed)], dim=1)).T
         return [
             causal.Unit(
                 variable=pairs.variable,
@@ -162,41 +160,58 @@ class Interchange:
             parts.append(found[torch.arange(len(rows)), positions[rows]].float())
         return torch.cat(parts)
 
-    def _j(self, pairs: PairTokens, names: tuple[str, ...], delta: torch.Tensor) -> np.ndarray:
-        """Mean joint success per value: one forward pass serves the pairs of all values."""
-        parts = [
-            causal.read_out(self._predict(pairs, rows, delta[rows]), pairs.readouts[rows], pairs.expected[rows])
-            for rows in torch.arange(len(pairs.tokens)).split(BATCH)
-        ]
-        found, values = torch.cat(parts).numpy(), np.array(pairs.values)
-        return np.array([found[values == value].mean() for value in _present(pairs, names)])
+
+class JointSuccess:
+    """J of edits of the same pairs, all edits of a pair from one prefix."""
+
+    def __init__(self, model: Any, hookpoint: HookPoint, pairs: PairTokens, values: list[str]) -> None:
+        self.model, self.hookpoint, self.pairs = model, hookpoint, pairs
+        self.of_value = np.stack([np.array(pairs.values) == value for value in values]).astype(float)
+        self.of_value /= self.of_value.sum(axis=1, keepdims=True)
+        block = HookPoint(layer=hookpoint.layer, site="resid_post")
+        self.hidden, unedited = self._unedited(block)
+        ahead = pairs.readouts - pairs.positions[:, None]
+        self.window = reach(model, hookpoint.layer, int(ahead.max()) + 1)
+        # What an edit cannot reach is as it was, and stands behind the predictions that it can.
+        self.beyond = unedited.gather(1, pairs.readouts.clamp_min(0))
+        behind = self.window + torch.arange(ahead.shape[1])
+        self.index = torch.where(pairs.readouts < 0, -1, torch.where(ahead < self.window, ahead, behind))
 
     @torch.no_grad()
-    def _predict(self, pairs: PairTokens, rows: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
-        """int64 [b, t]: the next token after each position, with `delta` added at each pair's site."""
-        tokens, positions = pairs.tokens[rows], pairs.positions[rows]
+    def __call__(self, delta: torch.Tensor) -> np.ndarray:
+        """float64 [v, e]: mean joint success of each value's pairs, for `delta` [n, e, d_in] added at each pair's
+        site."""
+        layer, positions = self.hookpoint.layer, self.pairs.positions
+        success = np.empty(delta.shape[:2])
+        for rows, copies in packs(self.model, layer, positions, delta.shape[1], self.window):
+            found = [
+                edited_logits(
+                    self.model, layer, self.hidden[rows], positions[rows],
+                    residual_step(self.model, self.hookpoint, some), self.window,
+                ).argmax(dim=-1)
+                for some in delta[rows].split(copies, dim=1)
+            ]  # fmt: skip
+            success[rows.numpy()] = self._read(rows, torch.cat(found, dim=1))
+        return self.of_value @ success
 
-        def edited(hidden: torch.Tensor) -> torch.Tensor:
-            hidden = hidden.clone()
-            hidden[torch.arange(len(rows)), positions] += delta.to(hidden)
-            return hidden
+    def _read(self, rows: torch.Tensor, found: torch.Tensor) -> np.ndarray:
+        """bool [r, e] from the predictions [r, e, w] from the edited token on."""
+        edits = found.shape[1]
+        everything = torch.cat([found, self.beyond[rows, None].expand(-1, edits, -1)], dim=2)
+        index, expected = (part[rows, None].expand(-1, edits, -1) for part in (self.index, self.pairs.expected))
+        flat = causal.read_out(everything.flatten(0, 1), index.flatten(0, 1), expected.flatten(0, 1))
+        return flat.unflatten(0, (len(rows), edits)).numpy()
 
-        with ExitStack() as stack:
-            if self.hookpoint.site == "resid_post":
-                stack.enter_context(resume(self.model, self.hookpoint.layer, edited(self._prefix(pairs)[rows])))
-            else:
-                stack.enter_context(splice(self.model, self.hookpoint, edited))
-            return self.model(tokens, attention_mask=torch.ones_like(tokens), use_cache=False).logits.argmax(dim=-1)
-
-    def _prefix(self, pairs: PairTokens) -> torch.Tensor:
-        """What stands at the hook point without an edit, computed once for all edits of the same pairs."""
-        if self._cached[0] is not pairs:
-            parts = [
-                capture(self.model, ids, torch.ones_like(ids), (self.hookpoint,))[self.hookpoint]
-                for ids in pairs.tokens.split(BATCH)
-            ]
-            self._cached = (pairs, torch.cat(parts))
-        return self._cached[1]
+    @torch.no_grad()
+    def _unedited(self, block: HookPoint) -> tuple[torch.Tensor, torch.Tensor]:
+        """Without an edit: the block's output [n, t, d] and the predictions [n, t]."""
+        hidden, predicted = [], []
+        for ids in self.pairs.tokens.split(BATCH):
+            mask = torch.ones_like(ids)
+            hidden.append(capture(self.model, ids, mask, (block,))[block])
+            with resume(self.model, block.layer, hidden[-1]):
+                predicted.append(self.model(ids, attention_mask=mask, use_cache=False).logits.argmax(dim=-1))
+        return torch.cat(hidden), torch.cat(predicted)
 
 
 def _present(pairs: PairTokens, names: tuple[str, ...]) -> list[str]:

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
 
+from raysae.stages.court import Court
+from raysae.stages.ingest import WORLDS
+from raysae.stages.seal import pair_seed
 from raysae.types import CorpusRecord
 
 
@@ -28,6 +32,15 @@ class PairTokens:
     """[n, R] position before each word that must be predicted, -1 pads"""
     expected: torch.Tensor
     """[n, R]"""
+
+
+@lru_cache(maxsize=16)
+def registered_pairs(court: Court, world: str, variable: str, values: tuple[str, ...]) -> PairTokens:
+    """The pairs of one variable of a world, the same for every SAE of a run."""
+    seed, records = pair_seed(court.experiment), court.records
+    draw, count = WORLDS[world].interchange_pairs, court.protocol.pairs
+    drawn = [pair for value in values for pair in draw(records, variable, value, count, seed)]
+    return tokenize_pairs(court.tokenizer, drawn, {record.record_id: record for record in records})
 
 
 def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, CorpusRecord]) -> PairTokens:

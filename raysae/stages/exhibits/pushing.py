@@ -7,17 +7,12 @@ import torch
 
 from raysae.falsification.metrics.attribution import Scores
 from raysae.models.capture import capture
-from raysae.models.patch import edited_logits, reach, residual_step
+from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import token_batches
 from raysae.stages.court import Court
 from raysae.stages.exhibits.readouts import Readouts
 from raysae.stages.measure import Sample
 from raysae.types import HookPoint, Split
-
-TOKENS = 4096
-"""Per forward pass, prefix and copies together: small enough for a cache, large enough for the overhead."""
-COPIED = 128
-"""Tokens of copies in one row: each attends to all others only to be masked, so more would cost more than they save."""
 
 
 class Pushed:
@@ -43,21 +38,15 @@ class Pushed:
         self.foreign = torch.from_numpy(tokens[drawn])
 
     def __call__(self, sites: torch.Tensor, delta: torch.Tensor) -> Scores:
-        places = self.positions[sites]
-        order = torch.argsort(places, stable=True)
-        # Behind the last block nothing is attended to, and there is no prefix to carry.
-        last = reach(self.model, self.hookpoint.layer, 2) == 1
-        edits = delta.shape[1] if last else max(COPIED // self.window, 1)
-        values, tops = [], []
-        at = 0
-        while at < len(order):
-            longest = 0 if last else int(places[order[-1]])
-            rows = order[at : at + max(TOKENS // (longest + edits * self.window), 1)]
-            at += len(rows)
-            found = [self._score(sites[rows], some) for some in delta[rows].split(edits, dim=1)]
+        values, tops, order = [], [], []
+        for rows, copies in packs(
+            self.model, self.hookpoint.layer, self.positions[sites], delta.shape[1], self.window
+        ):  # fmt: skip
+            found = [self._score(sites[rows], some) for some in delta[rows].split(copies, dim=1)]
             values.append(torch.cat([value for value, _ in found], dim=1))
             tops.append(torch.cat([top for _, top in found], dim=1))
-        back = torch.argsort(order)
+            order.append(rows)
+        back = torch.argsort(torch.cat(order))
         return Scores(torch.cat(values)[back], torch.cat(tops)[back])
 
     def _score(self, rows: torch.Tensor, delta: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

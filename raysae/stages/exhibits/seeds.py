@@ -45,7 +45,12 @@ def _pw_mcc(exams: Sequence[Examination]) -> Plain:
 
 def _stability(exams: Sequence[Examination]) -> Plain:
     found = primitives.find(_dictionaries(tuple(exams)))
-    plain = {**found._asdict(), "members": found.members.tolist(), "r": found.r.tolist()}
+    plain = {
+        **found._asdict(),
+        "members": found.members.tolist(),
+        "r": found.r.tolist(),
+        "of_select": found.of_select.tolist(),
+    }
     return {"whole": _whole(tuple(exams)), "primitives": plain}
 
 
@@ -75,7 +80,8 @@ def _gates(whole: dict[str, Any]) -> tuple[Gate, ...]:
 
 
 def _primitives(plain: dict[str, Any]) -> Primitives:
-    return Primitives(**{**plain, "members": np.array(plain["members"]), "r": np.array(plain["r"])})
+    arrays = {name: np.array(plain[name]) for name in ("members", "r", "of_select")}
+    return Primitives(**{**plain, **arrays})
 
 
 def _clustering(exams: Sequence[Examination]) -> Plain:

@@ -156,7 +156,8 @@ def test_a_duplicated_primitive_counts_once():
 def test_confirmation_takes_the_smaller_of_cosine_and_correlation():
     seeds, (held,) = seeds_of()[:5], seeds_of()[5:6]
     members = select(seeds)
-    r = confirm(members, seeds, [held])[0]
+    (r,), of_select = confirm(members, seeds, [held])
+    assert of_select.mean() == pytest.approx(r.mean())  # Every seed has every member here.
     for p in (0, 17, 60):
         centre = np.mean([one.rows[members[p, s]] for s, one in enumerate(seeds)], axis=0)
         j = int((held.rows @ centre).argmax())
@@ -168,7 +169,7 @@ def test_confirmation_takes_the_smaller_of_cosine_and_correlation():
             correlation.append(np.corrcoef(x[either], y[either])[0, 1])
         assert r[p] == pytest.approx(min(np.mean(cosine), np.mean(correlation)), abs=1e-5)
     few = held._replace(rows=held.rows[:10], number=held.number[:10], code=held.code[:, :10])
-    assert (confirm(members, seeds, [few])[0] == 0).sum() == M - 10
+    assert (confirm(members, seeds, [few])[0][0] == 0).sum() == M - 10
 
 
 def judged(main: Primitives, gates: tuple[Gate, ...] = (), **others: Primitives):
@@ -187,7 +188,7 @@ def test_planted_primitives_are_found_and_the_null_pipeline_yields_none():
 
 def made(values: float, count: int, screened: bool = True) -> Primitives:
     r = np.full((5, count), values)
-    return Primitives(np.zeros((count, 5), dtype=np.int64), r, 0.1, 0.2, screened)
+    return Primitives(np.zeros((count, 5), dtype=np.int64), r, np.full(5, values), 0.1, 0.2, screened)
 
 
 def test_a_null_with_too_few_primitives_does_not_pass_however_stable():
@@ -208,5 +209,5 @@ def test_few_or_unconfirmed_primitives_fail_a_gate_and_a_clear_miss_needs_none()
     assert failed(mixed) == ["most confirmed"]
     assert failed(made(0.6, 100)) == []
     assert failed(made(0.95, 100, screened=False)) == ["screened"]
-    none = judged(Primitives(np.empty((0, 5), np.int64), np.empty((5, 0)), 0.0, 0.0, True))
+    none = judged(Primitives(np.empty((0, 5), np.int64), np.empty((5, 0)), np.empty(5), 0.0, 0.0, True))
     assert none.value is None and none.not_run == "No primitive was selected."
