@@ -160,7 +160,8 @@ def quantile_over_documents(values: Float[np.ndarray, "s d"], q: float, *, alpha
     lower = float(ordered[:, first - 1].mean()) if first else 0.0
     upper = float(ordered[:, last].mean()) if last < n else 1.0
     value = float(per_seed.mean())
-    interval = in_quadrature(value, (lower, upper), t_interval(per_seed, alpha))
+    wide = in_quadrature(value, (lower, upper), t_interval(per_seed, alpha))
+    interval = (max(wide[0], 0.0), min(wide[1], 1.0)) if wide else None
     return Estimate(value, interval, tuple(map(float, per_seed)))
 
 

@@ -70,6 +70,8 @@ class Protocol(BaseModel):
     """Factors that the audit of the labels left out, with the reason."""
     causal_units: tuple[str, ...]
     """Denominator of causal_interchange: `variable=value`."""
+    transfer_from: str | None = None
+    """SHA-256 of the SAEs of another run that transfer judges on this one's text; null where it is not asked."""
     exclusions: tuple[str, ...] = ()
     """Rules by which tokens or documents are left out; empty: none are."""
     sweep_rule: str | None
@@ -120,6 +122,7 @@ def draft(
     model_sha256: str,
     tokenizer_sha256: str,
     commit: str | None,
+    transfer_from: str | None = None,
     exclusions: tuple[str, ...] = (),
     overrides: tuple[str, ...] = (),
 ) -> Protocol:
@@ -150,6 +153,7 @@ def draft(
         factors=factors,
         dropped_factors=dict(dropped_factors),
         causal_units=causal_units,
+        transfer_from=transfer_from,
         exclusions=exclusions,
         sweep_rule=SWEEP_RULE if sweeps else None,
         sae="chosen by the sweep rule on FIT" if sweeps else experiment.sae.model_dump(mode="json"),

@@ -187,7 +187,8 @@ def _share(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS)
     shares = np.array(counts) / latents
     lower, upper = np.mean([clopper_pearson(count, latents) for count in counts], axis=0)
     value = float(shares.mean())
-    interval = in_quadrature(value, (float(lower), float(upper)), t_interval(shares))
+    wide = in_quadrature(value, (float(lower), float(upper)), t_interval(shares))
+    interval = (max(wide[0], 0.0), min(wide[1], 1.0)) if wide else None
     return Estimate(value, interval, tuple(shares.tolist()))
 
 
