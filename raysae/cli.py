@@ -2,17 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from raysae import terminal
 from raysae.errors import RaysaeError
-
-if TYPE_CHECKING:
-    from raysae.types import Verdict
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -74,52 +69,11 @@ def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool
     if verdict is None:
         return
     folder = RunFolder(experiment)
-    _print_verdict(verdict)
+    terminal.print_verdict(verdict)
     if folder.report.is_file():
-        Console(soft_wrap=True).print(f"report: [bold]{folder.report}[/bold]", highlight=False)
+        terminal.say(f"report: [bold]{folder.report}[/bold]")
     if gate:
         raise typer.Exit(exit_status(verdict))
-
-
-_COLOURS = {"GO": "green", "NO_GO": "red", "INCONCLUSIVE": "yellow"}
-
-
-def _print_verdict(verdict: "Verdict") -> None:
-    """One block per criterion, so that it reads the same at 80 columns and in a log file."""
-    console = Console(soft_wrap=True)
-    console.print()
-    for name, row in verdict.criteria.items():
-        outcome = f"[bold {_COLOURS[row.outcome]}]{row.outcome}[/]" + (
-            f" ({row.reason_code})" if row.reason_code else ""
-        )
-        console.print(f"{name:<20}{outcome}", highlight=False)
-        if row.value is not None and row.interval is not None:
-            low, high = row.interval
-            console.print(
-                f"    {row.value:.3f} [{low:.3f}, {high:.3f}], "
-                f"asked {row.direction} {row.threshold:g} {row.unit}, n = {row.n}",
-                highlight=False,
-                markup=False,
-            )
-        nulls = ", ".join(f"{null} {value.mean:.3f}" for null, value in row.nulls.items() if value.mean is not None)
-        if nulls:
-            share = (
-                ""
-                if row.corrected is None
-                else f"; {row.corrected:.2f} of the way from the hardest null to the ceiling"
-            )
-            console.print(f"    [dim]nulls: {nulls}{share}[/dim]", highlight=False)
-        console.print(f"    [dim]{escape(row.reason)}[/dim]", highlight=False)
-    mode = "confirmatory" if verdict.mode == "confirmatory" else "exploratory: it opens no gate"
-    console.print(f"\nverdict [bold {_COLOURS[verdict.outcome]}]{verdict.outcome}[/], {mode}", highlight=False)
-
-
-def _print_table(table: Table) -> None:
-    """On a terminal as wide as it is; in a file no cell is cut or folded."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=240)
-    console.print(table, highlight=False)
 
 
 @app.command()
@@ -139,31 +93,10 @@ def protocol(config: Config, overrides: Overrides = None) -> None:
     sealed = read(path) if path.is_file() else None
     criteria = sealed.criteria if sealed else choose_criteria(experiment.protocol.criteria)
     rows = power(sealed) if sealed else power_before(experiment.protocol, len(experiment.train.seed_numbers))
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "criterion",
-        "passes when",
-        "planned n",
-        "minimum n",
-        "shown at 80 % power",
-        "voiding nulls",
-        "power",
-    ):
-        table.add_column(heading, overflow="fold")
-    for criterion, row in zip(criteria, rows, strict=True):
-        table.add_row(
-            criterion.name,
-            f"{criterion.direction} {criterion.threshold:g} {criterion.unit}",
-            "counted in the text" if row.planned_n is None else str(row.planned_n),
-            f"{row.minimum_n} ({row.unit_of_sampling})",
-            "–" if row.mde is None else f"{row.mde:.4f}",
-            ", ".join(criterion.voiding_nulls) or "none",
-            "; ".join(row.obstacles) or "GO is reachable",
-        )
-    _print_table(table)
+    terminal.print_power(criteria, rows)
     mode = sealed.mode if sealed else experiment.protocol.mode
     said = f"sealed as {sealed.sha256}" if sealed else "not sealed yet: raysae run seals it before anything is captured"
-    Console(soft_wrap=True).print(f"\n{mode}, {said}", highlight=False)
+    terminal.say(f"\n{mode}, {said}")
     refuse_underpowered(mode, rows)
 
 
@@ -178,7 +111,7 @@ def amend(
     from raysae.types.loading import load
 
     sha256 = amend_protocol(load(config, overrides or ()), reason)
-    Console(soft_wrap=True).print(f"the protocol is now {sha256}; type raysae run to go on", highlight=False)
+    terminal.say(f"the protocol is now {sha256}; type raysae run to go on")
 
 
 @app.command()
@@ -186,34 +119,7 @@ def models() -> None:
     """The language models known by name."""
     from raysae.models.registry import MODELS
 
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "name",
-        "hub id",
-        "revision",
-        "layers",
-        "d_model",
-        "d_mlp",
-        "context",
-        "probe layer",
-        "licence",
-        "gated",
-    ):
-        table.add_column(heading)
-    for row in MODELS.values():
-        table.add_row(
-            row.name,
-            row.hub_id or "bundled",
-            (row.revision or "–")[:10],
-            str(row.layers),
-            str(row.d_model),
-            str(row.d_mlp),
-            str(row.ctx_len),
-            str(row.probe_layer),
-            row.licence,
-            "yes" if row.gated else "no",
-        )
-    _print_table(table)
+    terminal.print_models(MODELS.values())
 
 
 @app.command()
@@ -222,26 +128,7 @@ def datasets() -> None:
     from raysae.corpora import CORPORA
     from raysae.stages.ingest import WORLDS
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("name", "hub id", "revision", "splits and rows", "licence", "chain of thought", "redistributable"):
-        table.add_column(heading, overflow="fold")
-    for corpus in CORPORA.values():
-        rows = [
-            f"{split} {count:,}" if isinstance(count, int) else f"{split} {count}"
-            for split, count in corpus.rows.items()
-        ]
-        table.add_row(
-            corpus.name,
-            (corpus.hub_id or "local files") + (" (gated)" if corpus.gated else ""),
-            corpus.revision or "–",
-            ", ".join(rows) or "by file name",
-            corpus.licence,
-            "yes" if corpus.has_cot else "no",
-            "evaluation only" if corpus.eval_only else "yes" if corpus.redistribute else "no",
-        )
-    for name in WORLDS:
-        table.add_row(name, "generated", "–", "any number, by hash", "MIT", "yes", "yes")
-    _print_table(table)
+    terminal.print_corpora(CORPORA.values(), WORLDS)
 
 
 @app.command()
@@ -255,34 +142,7 @@ def ledger(out: Annotated[Path, typer.Argument(help="The folder that holds the r
         raise BadInput(
             f"{path}: no such file", "a ledger is written by the first finished run", "type raysae ledger runs"
         )
-    table = Table(box=None, pad_edge=False)
-    for heading in (
-        "started",
-        "experiment",
-        "outcome",
-        "mode",
-        "attempt",
-        "tokens",
-        "seconds",
-        "seed",
-        "commit",
-        "protocol",
-    ):
-        table.add_column(heading)
-    for record in Ledger(path).records():
-        table.add_row(
-            record.started_at[:19],
-            record.experiment,
-            record.outcome,
-            record.mode,
-            str(record.attempt),
-            f"{record.tokens:,}",
-            f"{sum(record.seconds.values()):.0f}",
-            str(record.seeds.get("experiment")),
-            (record.commit or "–")[:10],
-            record.protocol_sha256[:10],
-        )
-    _print_table(table)
+    terminal.print_ledger(Ledger(path).records())
 
 
 @app.command()
@@ -294,9 +154,7 @@ def verify(folder: Folder) -> None:
     problems = verify_folder(folder)
     if problems:
         raise Refused("; ".join(problems))
-    Console(soft_wrap=True).print(
-        f"{folder}: every block, the seal and the ledger are as they were written", highlight=False
-    )
+    terminal.say(f"{folder}: every block, the seal and the ledger are as they were written")
 
 
 @app.command()
@@ -311,9 +169,7 @@ def export(
     from raysae.stages.export import export as export_sae
 
     sae = export_sae(run, to, out, arm, seed)
-    Console(soft_wrap=True).print(
-        f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, as {to} reads it", highlight=False
-    )
+    terminal.say(f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, as {to} reads it")
 
 
 @app.command(name="import")
@@ -325,9 +181,7 @@ def import_(
     from raysae.stages.export import bring_in
 
     sae, library = bring_in(folder, out)
-    Console(soft_wrap=True).print(
-        f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, from {library}", highlight=False
-    )
+    terminal.say(f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, from {library}")
 
 
 @app.command()
@@ -361,7 +215,6 @@ def calibrate(
     actors: Annotated[int, typer.Option(help="Processes that simulate; the rates do not depend on it.")] = 2,
 ) -> None:
     """How often the court itself is wrong: false claims called GO, true ones missed. Exits 3 if out of bounds."""
-    from raysae.report.calibration import TITLES, said
     from raysae.stages.calibrate import calibrate as simulate
     from raysae.stages.calibrate import check, write
     from raysae.stages.progress import Reporter
@@ -370,22 +223,9 @@ def calibrate(
     check(simulations, names, actors, json)
     with Reporter().stage("calibrate") as progress:
         found = simulate(simulations, progress, seed=seed, criteria=names, actors=actors)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("criterion", "in the simulated world", "the court said", "rate [95 % interval]", ""):
-        table.add_column(heading)
-    for name, row in found["criteria"].items():
-        for kind, world in row["worlds"].items():
-            low, high = world["interval"]
-            table.add_row(
-                name,
-                TITLES[kind],
-                said(world),
-                f"{world['rate']:.3f} [{low:.3f}, {high:.3f}]",
-                "[green]within[/]" if world["within"] else "[bold red]OUT OF BOUNDS[/]",
-            )
-    _print_table(table)
+    terminal.print_rates(found["criteria"])
     if json is not None:
-        Console(soft_wrap=True).print(f"rates and figures: [bold]{write(found, json)[0]}[/bold] ...", highlight=False)
+        terminal.say(f"rates and figures: [bold]{write(found, json)[0]}[/bold] ...")
     if not found["within"]:
         raise typer.Exit(3)
 
