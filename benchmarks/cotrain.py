@@ -30,7 +30,7 @@ from raysae.stages.cotrain import Place, train_together
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, make_trainer
 from raysae.store import ActivationStore
-from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig
+from raysae.types.learning import LossConfig, SAEConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
 D_IN, BATCH, STEPS = 256, 1024, 25

@@ -34,7 +34,7 @@ from raysae.stages.measure import Sample, decode, encode, read_sample
 from raysae.stages.progress import Reporter
 from raysae.store import ActivationStore, RunFolder, TokenStore
 from raysae.types import Experiment, Split
-from raysae.types.experiment import LossConfig
+from raysae.types.learning import LossConfig
 from raysae.types.loading import load
 
 ROOT = Path(__file__).parents[1]

@@ -20,7 +20,7 @@ from synthetic import write_activations
 from raysae.stages.cotrain import Place, train_together
 from raysae.stages.halt import Halt
 from raysae.training.memory import estimate
-from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig
+from raysae.types.learning import LossConfig, SAEConfig, TrainConfig
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from benchmarks import peers  # noqa: E402
 from benchmarks.timing import interleave, ratio  # noqa: E402
 from raysae.saes import build  # noqa: E402
 from raysae.training import SAETrainer  # noqa: E402
-from raysae.types.experiment import LossConfig, TrainConfig  # noqa: E402
+from raysae.types.learning import LossConfig, TrainConfig  # noqa: E402
 
 SHAPES = ("2048x512->4096", "4096x768->6144")
 """tokens x d_in -> d_sae"""

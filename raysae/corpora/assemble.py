@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from raysae.corpora.base import Malformed, Rows, Source
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 Spans = list[tuple[int, int]]
 

@@ -9,7 +9,7 @@ from raysae.corpora import formats, hub, layout
 from raysae.corpora.layout import Files, Source
 from raysae.corpora.malformed import Malformed
 from raysae.types import CorpusRecord
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 Rows = Iterable[tuple[int, Mapping[str, Any] | Malformed]]
 """(number from 1, row) of a file."""

@@ -14,7 +14,7 @@ from raysae.corpora.assemble import NativeRow, Text, lines, places, reason, reas
 from raysae.corpora.base import Corpus, Files, Malformed, Rows, Source
 from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 LICENCE = "unknown"
 

@@ -12,7 +12,7 @@ from typing import Any
 from raysae.corpora.base import Corpus, Files, Malformed, Rows, Source
 from raysae.corpora.gsm8k_labels import VARIABLES, Annotation, Label, answer_labels, question_labels, step_labels
 from raysae.types import CorpusRecord, LabelSpan, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 _ANNOTATION = re.compile(r"<<(.*?)>>", re.DOTALL)
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from raysae.errors import BadInput
 from raysae.types import Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from raysae.types.experiment import QualityConfig
+from raysae.types.text import QualityConfig
 
 SHOWN_CHARACTERS = 1500
 """Of a sample; the rest is left out, and said to be."""

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from raysae.corpora.assemble import NativeRow, Text, places, reason, reasoned
 from raysae.corpora.base import Corpus, Files, Malformed, Rows, Source
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 LICENCE = "CC-BY-ND-4.0, with terms"
 

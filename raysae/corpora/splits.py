@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import SplitShares, stream_seed
+from raysae.types.experiment import stream_seed
+from raysae.types.text import SplitShares
 
 LOCKS = (Split.TRAIN, Split.FIT, Split.TEST)
 """The later, the more locked."""

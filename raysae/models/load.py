@@ -21,7 +21,8 @@ from raysae.models.describe import (
     quiet,
 )
 from raysae.models.registry import MODELS, ModelRow
-from raysae.types.experiment import ModelConfig, TokenizerConfig, stream_seed
+from raysae.types.experiment import ModelConfig, stream_seed
+from raysae.types.text import TokenizerConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast

@@ -25,7 +25,8 @@ from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, finished_blocks, sha256_file, write_block
 from raysae.types import CorpusRecord, Experiment, Split
-from raysae.types.experiment import CorpusConfig, fingerprint, stream_seed
+from raysae.types.experiment import fingerprint, stream_seed
+from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot
 
 WORLDS = {"arithmetic_cot": arithmetic_cot}

@@ -13,7 +13,8 @@ from raysae.store import ActivationStore, GuideColumns, Manifest
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS
 from raysae.types import Experiment, HookPoint, Split
-from raysae.types.experiment import LossConfig, SAEConfig, TrainConfig, fingerprint, stream_seed
+from raysae.types.experiment import fingerprint, stream_seed
+from raysae.types.learning import LossConfig, SAEConfig, TrainConfig
 
 BATCHES: dict[str, Callable[..., Iterator[Any]]] = {"gaussian": gaussian_batches}
 """Arms that are trained on something else than the rows of the store."""

@@ -31,7 +31,7 @@ from raysae.corpora.splits import (
 )
 from raysae.store import finished_blocks, write_block
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 FOLDER = "problems"
 _MOVED = "moved"

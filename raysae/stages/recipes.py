@@ -9,7 +9,8 @@ import tokenizers
 from raysae import corpora
 from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig, stream_seed
+from raysae.types.experiment import stream_seed
+from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot
 
 

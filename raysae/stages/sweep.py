@@ -26,7 +26,8 @@ from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
 from raysae.store import ActivationStore, Manifest, TokenStore, describe_file, write_json
 from raysae.types import Experiment, HookPoint, Split
-from raysae.types.experiment import LossConfig, SAEConfig, fingerprint, stream_seed
+from raysae.types.experiment import fingerprint, stream_seed
+from raysae.types.learning import LossConfig, SAEConfig
 
 
 @dataclass(frozen=True)

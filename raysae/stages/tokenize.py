@@ -30,7 +30,8 @@ from raysae.store import BlockInfo, Manifest, finished_blocks, write_block
 from raysae.store.manifest import write_atomic
 from raysae.store.schema import TOKEN_SCHEMA, label_schema
 from raysae.types import Experiment, Split
-from raysae.types.experiment import TokenizerConfig, fingerprint
+from raysae.types.experiment import fingerprint
+from raysae.types.text import TokenizerConfig
 
 CTX_LEN_LIMIT = 2048
 """Default context: the smaller of this and the model's own limit."""

@@ -23,7 +23,7 @@ from raysae.stages.resources import connect, local_mode, revive
 from raysae.store import ActivationStore, Manifest, describe_file, write_json
 from raysae.training.memory import Memory, estimate
 from raysae.types import Experiment
-from raysae.types.experiment import TrainConfig
+from raysae.types.learning import TrainConfig
 
 PROGRESS_FILE = "progress.json"
 

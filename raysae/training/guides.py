@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from raysae.training.kernels import Products
-from raysae.types.experiment import Form
+from raysae.types.learning import Form
 
 GUIDE_COLUMNS = 2
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from raysae.saes import SparseAutoencoder
 from raysae.saes.selection import kth_largest
 from raysae.training.kernels import Products
-from raysae.types.experiment import Form
+from raysae.types.learning import Form
 
 DECORRELATION_ROWS = 512
 

@@ -13,7 +13,7 @@ from raysae.training.guides import Guides, LinearProbe, label_probe, temporal
 from raysae.training.kernels import Precision, encode, products
 from raysae.training.losses import aux_k, gate_path
 from raysae.training.optim import CLIP_NORM
-from raysae.types.experiment import LossConfig
+from raysae.types.learning import LossConfig
 
 TERMS = ("reconstruction", "l1", "l0_loss", "gate", "aux", "temporal", "probe")
 """What a shard's part of the loss is the sum of."""

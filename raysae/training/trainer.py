@@ -24,7 +24,8 @@ from raysae.training.optim import adam, k_at, lr_at, penalties_at, threshold_wei
 from raysae.training.resample import due, resample, worst_tokens
 from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, move, update
 from raysae.training.watch import Watched
-from raysae.types.experiment import LossConfig, TrainConfig, run_only
+from raysae.types.learning import LossConfig, TrainConfig
+from raysae.types.part import run_only
 
 AllReduce = Callable[[Tensor], object]
 """Sums a flat float32 tensor over the workers, in place."""

@@ -9,7 +9,7 @@ import pytest
 from raysae.corpora import CORPORA, Malformed
 from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 from tests.conftest import ROOT
 
 from . import fixtures

@@ -10,7 +10,7 @@ from raysae.corpora import CORPORA, Malformed, Source
 from raysae.corpora.gsm8k import parse_row
 from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 NATALIA = {
     "question": "Natalia sold clips to 48 friends, then half as many. How many in all?",

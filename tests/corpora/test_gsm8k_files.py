@@ -8,7 +8,7 @@ import pytest
 
 from raysae.corpora import CORPORA
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 

@@ -12,7 +12,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from raysae.corpora import CORPORA
 from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 
 ROW = {"question": "How many?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2"}
 

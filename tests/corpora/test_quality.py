@@ -17,7 +17,7 @@ from raysae.corpora.quality import (
     perturbations,
     totals,
 )
-from raysae.types.experiment import QualityConfig
+from raysae.types.text import QualityConfig
 
 
 def words(text: str, number: int = 0) -> Tokens:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from raysae.corpora.splits import LOCKS, ProblemTable, SplitRule, decide, problem_key, short_key, train_rates, uniform
 from raysae.types import CorpusRecord, Split
-from raysae.types.experiment import SplitShares
+from raysae.types.text import SplitShares
 
 SHARES = SplitShares(fit=0.1, test=0.2)
 TRAIN, FIT, TEST = Split.TRAIN, Split.FIT, Split.TEST

@@ -23,7 +23,8 @@ from raysae.corpora.steps import align
 from raysae.falsification.resampling import ratio_over_documents
 from raysae.models.load import load_tokenizer, tokenizer_definition
 from raysae.types import CorpusRecord
-from raysae.types.experiment import CorpusConfig, ModelConfig, TokenizerConfig
+from raysae.types.experiment import ModelConfig
+from raysae.types.text import CorpusConfig, TokenizerConfig
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 GOLD = json.loads((Path(__file__).parent / "gold" / "gsm8k_steps.json").read_text())

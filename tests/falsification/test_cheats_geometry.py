@@ -18,7 +18,7 @@ from raysae.saes import SparseAutoencoder, build, tied_dictionary
 from raysae.training import SAETrainer
 from raysae.training.losses import decorrelation
 from raysae.types import CriterionVerdict, Metric, Outcome, Reason
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 from .metrics.geometry import random_code, trained
 

@@ -27,7 +27,8 @@ from raysae.models.load import (
     tokenizer_sha256,
     vocabulary_sha256,
 )
-from raysae.types.experiment import ModelConfig, TokenizerConfig
+from raysae.types.experiment import ModelConfig
+from raysae.types.text import TokenizerConfig
 
 from .conftest import SMALL, words
 

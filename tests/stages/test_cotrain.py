@@ -10,7 +10,7 @@ from torch import Tensor
 from raysae.stages.cotrain import Course, Place, train_together
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, groups, plan
-from raysae.types.experiment import LossConfig
+from raysae.types.learning import LossConfig
 from raysae.types.loading import load
 
 

@@ -17,7 +17,7 @@ from raysae.models.capture import capture, splice
 from raysae.stages import pretrain as stage
 from raysae.stages.pretrain import RECIPES, pretrain
 from raysae.types import CorpusRecord, HookPoint, Split
-from raysae.types.experiment import CorpusConfig
+from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot as world
 
 BUNDLED = Path(raysae.models.__file__).parent / "bundled"

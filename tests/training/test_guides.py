@@ -10,7 +10,7 @@ from raysae.training import SAETrainer
 from raysae.training.guides import Guides, LinearProbe, label_probe, temporal
 from raysae.training.kernels import Bags, Dense, Products
 from raysae.training.step import StepSums, differentiate
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 N, D_SAE, CLASSES = 12, 40, 3
 FOLLOWING = torch.tensor([1, 2, -1, 4, -1, -1, 7, -1, 9, 10, 11, -1])

@@ -6,7 +6,7 @@ import torch
 from raysae.saes import build
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS, SOFT_COSINE, within
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 TRAIN = TrainConfig(steps=60, lr=0.03, batch_tokens=128, warmup_steps=5, shards=1, workers=1, dead_after_tokens=2000)
 

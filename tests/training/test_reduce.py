@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from raysae.saes import build
 from raysae.training import SAETrainer
 from raysae.training.reduce import pairwise_sum
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 folder, rank, count, architecture = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 torch.set_num_threads(1)
 dist.init_process_group("gloo", init_method=f"file://{folder}/meeting-{count}", rank=rank, world_size=count)

@@ -5,7 +5,7 @@ import torch
 from raysae.saes import build
 from raysae.training import SAETrainer
 from raysae.training.resample import due, resample, worst_tokens
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 
 def test_it_is_due_at_multiples_but_not_at_the_start_nor_in_the_last_third():

@@ -13,7 +13,7 @@ from raysae.training.kernels import encode
 from raysae.training.losses import aux_k, chance_cosine, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
 from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 D_IN, D_SAE, K, TOKENS = 8, 40, 3, 32
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from raysae.saes import ARCHITECTURES, build
 from raysae.training import Diverged, SAETrainer
 from raysae.training.guides import Guides
 from raysae.training.step import TERMS
-from raysae.types.experiment import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, TrainConfig
 
 D_IN, D_SAE, K = 16, 48, 3
 LOSS = LossConfig(l1=0.01, l0=0.001, decorrelation=0.1, probe=0.1, temporal=0.01)
