@@ -53,11 +53,12 @@ def check(experiment: Experiment) -> None:
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
     from raysae.stages import ingest, sweep
-    from raysae.stages.exhibits import check_observations
+    from raysae.stages.exhibits import check_edits, check_observations
 
     choose_criteria(experiment.protocol.criteria)
     choose_nulls(experiment.protocol.nulls)
     check_observations(experiment.protocol.observations)
+    check_edits(experiment)
     row = describe(experiment.model)
     check_hookpoints(row, experiment.capture.hookpoints)
     if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:

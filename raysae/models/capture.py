@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from raysae.errors import BadInput
-from raysae.models.families import blocks, down_projection, mlp
+from raysae.models.families import attention, block, blocks, down_projection, mlp
 from raysae.models.registry import ModelRow
 from raysae.types import HookPoint
+from raysae.types.hookpoint import Site
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -126,10 +127,21 @@ def check_hookpoints(row: ModelRow, hookpoints: Iterable[HookPoint]) -> None:
             )
 
 
+_MODULES: dict[Site, Callable[["PreTrainedModel", int], nn.Module]] = {
+    "resid_pre": block,
+    "attn_out": attention,
+    "mlp_hidden": down_projection,
+    "mlp_out": mlp,
+    "resid_post": block,
+}
+_READ: tuple[Site, ...] = ("resid_pre", "mlp_hidden")
+"""Sites that stand before their module; the others are what it returns."""
+
+
 def _attach(model: "PreTrainedModel", hookpoint: HookPoint, edit: Edit) -> RemovableHandle:
-    if hookpoint.site == "mlp_hidden":
-        return down_projection(model, hookpoint.layer).register_forward_pre_hook(partial(_edit_input, edit))
-    module = blocks(model)[hookpoint.layer] if hookpoint.site == "resid_post" else mlp(model, hookpoint.layer)
+    module = _MODULES[hookpoint.site](model, hookpoint.layer)
+    if hookpoint.site in _READ:
+        return module.register_forward_pre_hook(partial(_edit_input, edit))
     return module.register_forward_hook(partial(_edit_output, edit))
 
 
@@ -139,7 +151,7 @@ def _edit_input(edit: Edit, module: nn.Module, args: tuple[Any, ...]) -> tuple[A
 
 
 def _edit_output(edit: Edit, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-    """A block returns its hidden states bare or, in some releases of transformers, first in a tuple."""
+    """An attention returns its output first in a tuple; a block bare or, in some releases of transformers, so too."""
     bare = isinstance(output, Tensor)
     new = edit(output if bare else output[0])
     if new is None:

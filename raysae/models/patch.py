@@ -14,6 +14,7 @@ from torch import Tensor
 from raysae.models.capture import resume
 from raysae.models.families import blocks, down_projection
 from raysae.types import HookPoint
+from raysae.types.hookpoint import LINEAR_SITES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,7 +33,10 @@ def reach(model: "PreTrainedModel", layer: int, window: int) -> int:
 def residual_step(
     model: "PreTrainedModel", hookpoint: HookPoint, delta: Float[Tensor, "*n d_in"]
 ) -> Float[Tensor, "*n d"]:
-    """What adding `delta` at a hook point adds to its block's output: every site of a block enters it linearly."""
+    """What adding `delta` at a hook point adds to its block's output; ValueError for a site that enters it otherwise
+    than linearly."""
+    if hookpoint.site not in LINEAR_SITES:
+        raise ValueError(f"{hookpoint} does not enter its block's output linearly; allowed: {', '.join(LINEAR_SITES)}")
     if hookpoint.site != "mlp_hidden":
         return delta
     down = down_projection(model, hookpoint.layer)

@@ -5,8 +5,10 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, model_serializer, model_validator
 
-Site = Literal["resid_post", "mlp_hidden", "mlp_out"]
+Site = Literal["resid_post", "mlp_hidden", "mlp_out", "resid_pre", "attn_out"]
 SITES: tuple[str, ...] = get_args(Site)
+LINEAR_SITES = ("resid_post", "mlp_hidden", "mlp_out")
+"""What is added there reaches the block's output through linear maps alone, in every architecture."""
 
 _PATTERN = re.compile(r"layers\.(\d+)\.(\w+)")
 
@@ -15,7 +17,8 @@ class HookPoint(BaseModel):
     """A layer and a site, printed and parsed as `layers.6.resid_post`.
 
     `resid_post` is the block's own output (for the last layer this is *not* `hidden_states[-1]`, which has passed the
-    final norm), `mlp_hidden` the MLP between its non-linearity and its down-projection, `mlp_out` what the MLP adds.
+    final norm), `mlp_hidden` the MLP between its non-linearity and its down-projection, `mlp_out` what the MLP adds,
+    `resid_pre` what the block reads and `attn_out` what its attention adds.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from raysae.errors import BadInput
 from raysae.models import MODELS
 from raysae.models.capture import capture, check_hookpoints, resume, splice, width
-from raysae.models.families import blocks, down_projection, mlp
+from raysae.models.families import attention, blocks, down_projection, mlp
 from raysae.types import SITES, HookPoint
 
 IDS = torch.tensor([[3, 5, 7, 9, 11], [2, 4, 6, 0, 0]])
@@ -63,14 +63,16 @@ def by_hand(model: PreTrainedModel) -> dict[HookPoint, Tensor]:
         module.forward = watched  # type: ignore[method-assign]
 
     for point in ALL:
-        if point.site == "mlp_hidden":
-            watch(down_projection(model, point.layer), point, of_input=True)
-        else:
-            watch(
-                blocks(model)[point.layer] if point.site == "resid_post" else mlp(model, point.layer),
-                point,
-                of_input=False,
-            )
+        of_input = point.site in ("mlp_hidden", "resid_pre")
+        watch(
+            {
+                "mlp_hidden": down_projection(model, point.layer),
+                "mlp_out": mlp(model, point.layer),
+                "attn_out": attention(model, point.layer),
+            }.get(point.site, blocks(model)[point.layer]),
+            point,
+            of_input,
+        )
     run(model)
     for module in model.modules():
         module.__dict__.pop("forward", None)
@@ -94,6 +96,18 @@ def test_resid_post_of_inner_layers_is_the_hidden_state_and_of_the_last_is_not(m
     for layer in (0, 1):
         assert torch.equal(got[HookPoint(layer=layer, site="resid_post")], states[layer + 1])
     assert not torch.equal(got[HookPoint(layer=2, site="resid_post")], states[-1])
+
+
+def test_a_block_reads_the_state_before_it_and_adds_what_attention_and_mlp_say(model: PreTrainedModel) -> None:
+    with torch.no_grad():
+        states = model(input_ids=IDS, attention_mask=MASK, use_cache=False, output_hidden_states=True).hidden_states
+    got = capture(model, IDS, MASK, ALL)
+    for layer in range(3):
+        pre, attn, out, post = (
+            got[HookPoint(layer=layer, site=site)] for site in ("resid_pre", "attn_out", "mlp_out", "resid_post")
+        )
+        assert torch.equal(pre, states[layer])
+        torch.testing.assert_close(pre + attn + out, post)
 
 
 def test_mlp_out_is_the_down_projection_of_mlp_hidden(model: PreTrainedModel) -> None:
@@ -179,11 +193,7 @@ def test_a_splice_of_another_shape_is_an_error_and_leaves_no_hook(model: PreTrai
 
 def test_widths_are_those_of_the_tensors() -> None:
     row = MODELS["gpt2"]
-    assert [width(row, HookPoint(layer=0, site=site)) for site in ("resid_post", "mlp_hidden", "mlp_out")] == [
-        768,
-        3072,
-        768,
-    ]
+    assert [width(row, HookPoint(layer=0, site=site)) for site in SITES] == [768, 3072, 768, 768, 768]
 
 
 @pytest.mark.parametrize("layer", [12, 99])

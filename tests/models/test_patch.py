@@ -6,14 +6,15 @@ from transformers import PreTrainedModel
 
 from raysae.models.capture import capture, splice
 from raysae.models.patch import edited_logits, reach, residual_step
-from raysae.types import SITES, HookPoint
+from raysae.types import HookPoint
+from raysae.types.hookpoint import LINEAR_SITES
 
 IDS = torch.randint(0, 50, (3, 12), generator=torch.Generator().manual_seed(0))
 POSITIONS = torch.tensor([2, 5, 0])
 
 
 @pytest.mark.parametrize("layer", [0, 2])
-@pytest.mark.parametrize("site", SITES)
+@pytest.mark.parametrize("site", LINEAR_SITES)
 def test_packed_edits_are_those_of_one_forward_pass_each(model: PreTrainedModel, site: str, layer: int) -> None:
     point, mask = HookPoint.parse(f"layers.{layer}.{site}"), torch.ones_like(IDS)
     d_in = capture(model, IDS, mask, [point])[point].shape[-1]
@@ -52,3 +53,9 @@ def test_logits_have_a_gradient_in_the_edit(model: PreTrainedModel) -> None:
     with torch.no_grad():
         ends = [edited_logits(model, 1, hidden, POSITIONS, sign * step, window=3)[..., 7].sum() for sign in (1, -1)]
     assert float((ends[0] - ends[1]) / 2) == pytest.approx(float((gradient * step).sum()), rel=1e-2)
+
+
+@pytest.mark.parametrize("site", ["resid_pre", "attn_out"])
+def test_what_passes_a_non_linear_map_is_not_packed(model: PreTrainedModel, site: str) -> None:
+    with pytest.raises(ValueError, match=f"layers.1.{site} does not enter its block's output linearly"):
+        residual_step(model, HookPoint.parse(f"layers.1.{site}"), torch.zeros(1, 16))

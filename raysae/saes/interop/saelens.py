@@ -15,7 +15,13 @@ from raysae.saes.interop.form import DTYPES, OURS, Imported, assemble, checked, 
 from raysae.types import HookPoint
 
 FILES = (WEIGHTS,)
-HOOKS = {"resid_post": "hook_resid_post", "mlp_hidden": "mlp.hook_post", "mlp_out": "hook_mlp_out"}
+HOOKS = {
+    "resid_post": "hook_resid_post",
+    "mlp_hidden": "mlp.hook_post",
+    "mlp_out": "hook_mlp_out",
+    "resid_pre": "hook_resid_pre",
+    "attn_out": "hook_attn_out",
+}
 """Our sites by the names of the models SAELens runs on."""
 
 

@@ -23,6 +23,8 @@ from raysae.stages.exhibits import (
     seeds,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
+from raysae.types import Experiment
+from raysae.types.hookpoint import LINEAR_SITES
 
 EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "reconstruction": documents.RECONSTRUCTION,
@@ -65,4 +67,30 @@ def check_observations(names: tuple[str, ...]) -> None:
         )
 
 
-__all__ = ["EXHIBITS", "OBSERVATIONS", "check_observations", "Comparison", "Divided", "Evidence", "Exhibit"]
+EDITING = ("causal_interchange", "causal_attribution", "hook_sweep")
+"""Exhibits that add to an activation and follow what comes of it from the block's output on."""
+
+
+def check_edits(experiment: Experiment) -> None:
+    """BadInput where something is to be pushed that reaches the block's output through a non-linear map."""
+    wanted = [name for name in EDITING if name in (*experiment.protocol.criteria, *experiment.protocol.observations)]
+    swept = experiment.capture.hookpoints if "hook_sweep" in wanted else ()
+    for point in (experiment.hookpoint, *swept):
+        if wanted and point.site not in LINEAR_SITES:
+            raise BadInput(
+                f"{wanted[0]} is to be measured at {point}",
+                f"allowed: {', '.join(LINEAR_SITES)}",
+                f"leave {wanted[0]} out, or type capture.hookpoints=[layers.{max(point.layer - 1, 0)}.resid_post]",
+            )
+
+
+__all__ = [
+    "EXHIBITS",
+    "OBSERVATIONS",
+    "check_edits",
+    "check_observations",
+    "Comparison",
+    "Divided",
+    "Evidence",
+    "Exhibit",
+]
