@@ -11,10 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from raysae.corpora.aligners import NO_STEP
-
-NO_ANSWER = -2
-"""In place of a vote that was not cast; the least value there is."""
+from raysae.corpora.aligners import NO_ANSWER, NO_STEP
 
 
 class Alpha(NamedTuple):

@@ -27,6 +27,8 @@ Spans = list[Span | None]
 
 NO_STEP = -1
 """In place of the index of a step, for text outside of any."""
+NO_ANSWER = -2
+"""In place of the index of a step, for a vote that was not cast; the least value there is."""
 
 MIN_DICE = 0.5
 """A run of clauses that shares fewer words with a step than this (Dice coefficient of the bags) is not its place."""

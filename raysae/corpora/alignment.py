@@ -8,8 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysae.corpora.agreement import NO_ANSWER
-from raysae.corpora.aligners import ALIGNERS, NO_STEP, Document
+from raysae.corpora.aligners import ALIGNERS, NO_ANSWER, NO_STEP, Document
 from raysae.corpora.step_types import STEP_TYPES
 from raysae.corpora.steps import align_document
 

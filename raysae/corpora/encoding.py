@@ -13,8 +13,9 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
-BATCH_CHARACTERS = 4 * 2**20
-"""Characters handed to the tokenizer together, a longer document alone: bounds what a batch holds in memory."""
+BATCH_CHARACTERS = 2**17
+"""Characters handed to the tokenizer together, a longer document alone. It keeps a string per token until it is done,
+so larger batches cost memory and, past the processor's cache, time."""
 
 _PROBE = "a"
 _SPACES = np.array([chr(code).isspace() for code in range(0x3001)])

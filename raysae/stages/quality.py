@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysae.corpora import CORPORA
-from raysae.corpora.agreement import NO_ANSWER, Hits, boundary_hits, krippendorff, token_hits
-from raysae.corpora.aligners import ALIGNERS
+from raysae.corpora.agreement import Hits, boundary_hits, krippendorff, token_hits
+from raysae.corpora.aligners import ALIGNERS, NO_ANSWER
 from raysae.corpora.blocks import COLUMNS, known_steps, tokenize_table
 from raysae.corpora.encoding import EncodedTexts, Encoder
 from raysae.corpora.quality import Tokens, breaches, changed_ids, coloured, perturbations, totals
