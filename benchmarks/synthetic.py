@@ -32,7 +32,7 @@ def write_activations(folder: Path, rows: int, d_in: int, active: int = 16, seed
         pa.array(np.arange(rows, dtype=np.int32)),
         pa.array(zeros),
         pa.array(zeros.astype(np.int16)),
-        to_column(encode(x, "float16", "synthetic"), schema.field(str(POINT))),
+        to_column(encode(x, "float16", str), schema.field(str(POINT))),
     ]
     table = pa.table(columns, schema=schema)
     wide = x.astype(np.float64)

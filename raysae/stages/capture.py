@@ -1,34 +1,42 @@
 """Token blocks -> activation blocks. Unit of work: one token block of one arm, named by the token block.
 
 The real model and its random-weights twin go through the same actors: an arm is only another model in the same place.
-Within a block documents are sorted by length and batched by a token budget, so that padding stays small and is never
-stored; the rows are written in the order of the token block.
+A block is captured in portions of whole documents that fit in memory. Within one, documents are sorted by length and
+batched by a token budget, so that padding stays small and is never stored; the rows are written in the order of the
+token block, while the model reads the next portion.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from raysae.errors import BadInput
 from raysae.models.capture import capture as capture_activations
 from raysae.models.capture import width
 from raysae.models.load import describe, load_model, model_inputs, random_twin
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, TokenStore, finished_blocks, write_block
-from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, encode, to_column
-from raysae.types import Experiment, HookPoint
+from raysae.store.activation_block import ActivationBlock, Tokens
+from raysae.store.schema import ROW_GROUP_ROWS
+from raysae.types import Experiment
 from raysae.types.experiment import CaptureConfig, ModelConfig, fingerprint, stream_seed
 
 MAIN = "main"
 TWIN = "random_model"
+PORTION_FLOATS = 1 << 26
+"""Activations held at once, over all hook points: 256 MiB, and as much again while they are written."""
 MODEL_ARMS = (MAIN, TWIN)
 """Arms that need activations of their own."""
+
+
+Document = tuple[str, np.ndarray, np.ndarray]
+"""Record, token ids, step of each token."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,18 @@ class Capturer:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         arm, block = item["arm"], BlockInfo.model_validate(item["block"])
         documents = list(self.store.documents(block))
-        values = self._run(self._model(arm), [ids for _, ids, _ in documents])
-        info = self._write(arm, block, documents, values)
+        statistics: dict[str, Any] = {}
+        info = write_block(
+            self.job.out / arm,
+            block.name,
+            ".parquet",
+            self.job.fingerprints[arm],
+            sum(len(ids) for _, ids, _ in documents),
+            lambda path: statistics.update(self._write(path, self._model(arm), documents)),
+            learnt=lambda: {"statistics": statistics},
+            split=block.facts["split"],
+            documents=len(documents),
+        )
         return {"arm": arm, "block": info.model_dump(mode="json")}
 
     def _model(self, arm: str) -> Any:
@@ -134,86 +152,90 @@ class Capturer:
             )
         return self.models[arm]
 
-    def _run(self, model: Any, documents: list[np.ndarray]) -> dict[HookPoint, np.ndarray]:
-        """float32 [tokens of the block, d] per hook point, in document order."""
-        import torch
+    def _write(self, path: Path, model: Any, documents: Sequence[Document]) -> dict[str, Any]:
+        row = describe(self.job.model)
+        widths = {str(point): width(row, point) for point in self.job.capture.hookpoints}
+        most = max(PORTION_FLOATS // sum(widths.values()), ROW_GROUP_ROWS)
+        records = [record for record, _, _ in documents]
+        with (
+            ActivationBlock(path, records, widths, self.job.capture.dtype) as block,
+            ThreadPoolExecutor(1, "write") as beside,
+        ):
+            written: Future[None] | None = None
+            for portion in portions([len(ids) for _, ids, _ in documents], most):
+                chosen = documents[portion.start : portion.stop]
+                values = self._run(model, [ids for _, ids, _ in chosen])
+                if written is not None:
+                    written.result()
+                written = beside.submit(block.add, _tokens(portion, chosen), values)
+            if written is not None:
+                written.result()
+        return block.statistics()
 
-        starts = np.concatenate([[0], np.cumsum([len(ids) for ids in documents])])
-        out: dict[HookPoint, np.ndarray] = {}
-        for batch in token_batches([len(ids) for ids in documents], self.job.capture.batch_tokens):
-            longest = max(len(documents[i]) for i in batch)
-            ids = np.zeros((len(batch), longest), np.int64)
-            mask = np.zeros((len(batch), longest), np.int64)
-            for row, i in enumerate(batch):
-                ids[row, : len(documents[i])] = documents[i]
-                mask[row, : len(documents[i])] = 1
-            tensors = capture_activations(
-                model,
-                torch.from_numpy(ids).to(self.device),
-                torch.from_numpy(mask).to(self.device),
-                self.job.capture.hookpoints,
-            )
-            for point, tensor in tensors.items():
-                values = tensor.float().cpu().numpy()
-                target = out.setdefault(point, np.empty((starts[-1], values.shape[-1]), np.float32))
-                for row, i in enumerate(batch):
-                    target[starts[i] : starts[i + 1]] = values[row, : len(documents[i])]
+    def _run(self, model: Any, documents: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """float32 [tokens, d] per hook point, in document order."""
+        lengths = [len(ids) for ids in documents]
+        starts = np.concatenate([[0], np.cumsum(lengths)])
+        out: dict[str, np.ndarray] = {}
+        for batch in token_batches(lengths, self.job.capture.batch_tokens):
+            for rows, values in self._forward(model, documents, batch):
+                for point, array in values.items():
+                    target = out.setdefault(point, np.empty((starts[-1], array.shape[-1]), np.float32))
+                    for row, i in enumerate(rows):
+                        target[starts[i] : starts[i + 1]] = array[row, : lengths[i]]
         return out
 
-    def _write(
-        self, arm: str, block: BlockInfo, documents: list[Any], values: dict[HookPoint, np.ndarray]
-    ) -> BlockInfo:
-        dtype = self.job.capture.dtype
-        schema = activation_schema({str(point): array.shape[1] for point, array in values.items()}, dtype)
-        lengths = [len(ids) for _, ids, _ in documents]
-        columns: dict[str, Any] = {
-            "record": pa.DictionaryArray.from_arrays(
-                np.repeat(np.arange(len(documents), dtype=np.int32), lengths),
-                pa.array([record for record, _, _ in documents]),
-            ),
-            "position": np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-            "token_id": np.concatenate([ids for _, ids, _ in documents]),
-            "step": np.concatenate([step for _, _, step in documents]),
-        }
-        statistics = {}
-        for point, array in values.items():
-            stored = encode(array, dtype, f"block {block.name}, {point}")
-            columns[str(point)] = to_column(stored, schema.field(str(point)))
-            wide = array.astype(np.float64)
-            statistics[str(point)] = {
-                "mean": [float(x) for x in wide.mean(0)],
-                "rms": float(np.sqrt((wide**2).mean())),
-                "max": float(np.abs(wide).max()),
-            }
-        table = pa.table(
-            [
-                pa.array(columns[f.name], f.type) if isinstance(columns[f.name], np.ndarray) else columns[f.name]
-                for f in schema
-            ],
-            schema=schema,
-        )
-        split_bytes = [f"{point}.list.element" for point in values] if dtype != "bfloat16" else []
-        # No dictionary and no statistics on dense numbers, bytes split by significance: measured a quarter faster than
-        # Parquet's defaults.
-        options: dict[str, Any] = {
-            "compression": "zstd",
-            "compression_level": 1,
-            "use_dictionary": ["record"],
-            "use_byte_stream_split": split_bytes,
-            "write_statistics": ["record", "position"],
-            "row_group_size": ROW_GROUP_ROWS,
-        }
-        return write_block(
-            self.job.out / arm,
-            block.name,
-            ".parquet",
-            self.job.fingerprints[arm],
-            table.num_rows,
-            lambda path: pq.write_table(table, path, **options),
-            split=block.facts["split"],
-            documents=len(documents),
-            statistics=statistics,
-        )
+    def _forward(
+        self, model: Any, documents: Sequence[np.ndarray], batch: list[int]
+    ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+        """The batch at once, or its halves where the device has too little memory for it."""
+        import torch
+
+        ids = np.zeros((len(batch), max(len(documents[i]) for i in batch)), np.int64)
+        mask = np.zeros_like(ids)
+        for row, i in enumerate(batch):
+            ids[row, : len(documents[i])] = documents[i]
+            mask[row, : len(documents[i])] = 1
+        try:
+            inputs = (torch.from_numpy(array).to(self.device) for array in (ids, mask))
+            tensors = capture_activations(model, *inputs, self.job.capture.hookpoints)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise BadInput(
+                    f"a document of {ids.shape[1]} tokens does not fit into the memory of {self.device} ({error})",
+                    "allowed: documents that do",
+                    f"type tokenizer.ctx_len={ids.shape[1] // 2} or model.dtype=bfloat16",
+                ) from error
+            tensors = None
+        if tensors is None:
+            torch.cuda.empty_cache()
+            half = len(batch) // 2
+            yield from self._forward(model, documents, batch[:half])
+            yield from self._forward(model, documents, batch[half:])
+        else:
+            yield batch, {str(point): tensor.float().cpu().numpy() for point, tensor in tensors.items()}
+
+
+def _tokens(portion: range, documents: Sequence[Document]) -> Tokens:
+    lengths = [len(ids) for _, ids, _ in documents]
+    return Tokens(
+        record=np.repeat(np.arange(portion.start, portion.stop, dtype=np.int32), lengths),
+        position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
+        token_id=np.concatenate([ids for _, ids, _ in documents]),
+        step=np.concatenate([step for _, _, step in documents]),
+    )
+
+
+def portions(lengths: Sequence[int], most: int) -> Iterator[range]:
+    """Runs of documents in order with at most `most` tokens each, one document at least."""
+    first, tokens = 0, 0
+    for i, length in enumerate(lengths):
+        if i > first and tokens + length > most:
+            yield range(first, i)
+            first, tokens = i, 0
+        tokens += length
+    if lengths:
+        yield range(first, len(lengths))
 
 
 def token_batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:

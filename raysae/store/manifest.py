@@ -112,9 +112,19 @@ class Manifest(BaseModel):
 
 
 def write_block(
-    folder: Path, name: str, suffix: str, fingerprint: str, rows: int, write: Callable[[Path], None], **facts: Any
+    folder: Path,
+    name: str,
+    suffix: str,
+    fingerprint: str,
+    rows: int,
+    write: Callable[[Path], object],
+    learnt: Callable[[], dict[str, Any]] = dict,
+    **facts: Any,
 ) -> BlockInfo:
-    """Write `<name><suffix>` through a temporary file, then its receipt. Doing it twice gives the same files."""
+    """Write `<name><suffix>` through a temporary file, then its receipt. Doing it twice gives the same files.
+
+    `learnt` gives the facts that are known only once it is written.
+    """
     path = folder / f"{name}{suffix}"
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +138,7 @@ def write_block(
             bytes=temporary.stat().st_size,
             sha256=sha256_file(temporary),
             fingerprint=fingerprint,
-            facts=facts,
+            facts=facts | learnt(),
         )
         os.replace(temporary, path)
     finally:

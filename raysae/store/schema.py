@@ -1,6 +1,6 @@
 """Column names and Arrow types of the blocks. Plain types only, so that pandas, polars and pyarrow open every block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -69,15 +69,17 @@ def to_float32(column: pa.ChunkedArray, field: pa.Field) -> np.ndarray:
     return flat.astype(np.float32).reshape(-1, width)
 
 
-def encode(values: np.ndarray, dtype: str, where: str) -> np.ndarray:
-    """float32 [rows, width] -> the storage type. An overflow or a NaN is refused, never clipped.
+def encode(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> np.ndarray:
+    """float32 [rows, width] -> the storage type. An overflow or a NaN is refused, never clipped or zeroed.
 
-    Raises BadInput naming the largest value and the cure.
+    Raises BadInput naming the first such token (`place` says where a row is), its value and the cure.
     """
-    if not np.isfinite(values).all():
-        row, column = np.argwhere(~np.isfinite(values))[0]
+    bad = ~np.isfinite(values)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
         raise BadInput(
-            f"{where}: activation {values[row, column]} at row {row}, component {column}",
+            f"activation {values[row, column]} at {place(int(row))}, component {column}, one of {bad.sum():,} in "
+            f"{bad.any(axis=1).sum():,} of {len(values):,} tokens",
             "allowed: finite activations",
             "check the model's weights, or type model.dtype=float32",
         )
@@ -88,7 +90,7 @@ def encode(values: np.ndarray, dtype: str, where: str) -> np.ndarray:
     if dtype == "float16" and peak > float(np.finfo(np.float16).max):
         row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
         raise BadInput(
-            f"{where}: activation {values[row, column]:.6g} at row {row}, component {column} overflows float16",
+            f"activation {values[row, column]:.6g} at {place(int(row))}, component {column} overflows float16",
             "allowed: magnitudes up to 65504",
             "type capture.dtype=bfloat16 or capture.dtype=float32",
         )

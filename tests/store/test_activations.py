@@ -14,7 +14,8 @@ from hypothesis.extra import numpy as hnp
 
 from raysae.errors import BadInput, Refused
 from raysae.store import ActivationStore, Manifest, activations, write_block
-from raysae.store.schema import activation_schema, encode, to_column, to_float32
+from raysae.store.activation_block import ActivationBlock, Tokens
+from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, encode, to_column, to_float32
 from raysae.types import HookPoint, Split
 
 POINT = HookPoint(layer=0, site="resid_post")
@@ -34,7 +35,7 @@ def make_store(folder: Path, rows: dict[str, int], dtype: str = "float16") -> Pa
                 pa.array(np.arange(count, dtype=np.int32)),
                 pa.array(np.full(count, 7, np.int32)),
                 pa.array(np.zeros(count, np.int16)),
-                to_column(encode(values, dtype, name), schema.field(str(POINT))),
+                to_column(encode(values, dtype, str), schema.field(str(POINT))),
             ],
             schema=schema,
         )
@@ -139,7 +140,7 @@ finite = hnp.arrays(np.float32, (5, WIDTH), elements=st.floats(-60000, 60000, wi
 @given(finite, st.sampled_from(["float16", "bfloat16", "float32"]))
 def test_what_is_stored_comes_back_to_the_precision_of_its_type(values: np.ndarray, dtype: str) -> None:
     field = activation_schema({"x": WIDTH}, dtype).field("x")
-    back = to_float32(pa.chunked_array([to_column(encode(values, dtype, "here"), field)]), field)
+    back = to_float32(pa.chunked_array([to_column(encode(values, dtype, str), field)]), field)
     relative = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 0}[dtype]
     assert np.allclose(back, values, rtol=relative, atol=6e-8)
 
@@ -147,15 +148,50 @@ def test_what_is_stored_comes_back_to_the_precision_of_its_type(values: np.ndarr
 def test_a_float16_overflow_names_the_value_the_place_and_the_cure() -> None:
     values = np.ones((3, WIDTH), np.float32)
     values[2, 1] = 70000
-    with pytest.raises(BadInput, match=r"block b: activation 70000 at row 2, component 1 overflows.*bfloat16"):
-        encode(values, "float16", "block b")
-    assert encode(values, "bfloat16", "block b").dtype == np.uint16
+    with pytest.raises(BadInput, match=r"activation 70000 at row 2, component 1 overflows.*bfloat16"):
+        encode(values, "float16", "row {}".format)
+    assert encode(values, "bfloat16", str).dtype == np.uint16
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_never_stored(bad: float) -> None:
     values = np.ones((3, WIDTH), np.float32)
-    values[1, 0] = bad
+    values[1, 0] = values[1, 3] = values[2, 0] = bad
     for dtype in ("float16", "bfloat16", "float32"):
-        with pytest.raises(BadInput, match="at row 1, component 0"):
-            encode(values, dtype, "block b")
+        with pytest.raises(BadInput, match="at row 1, component 0, one of 3 in 2 of 3 tokens"):
+            encode(values, dtype, "row {}".format)
+
+
+def written(path: Path, values: np.ndarray, dtype: str, *, cuts: list[int]) -> dict:
+    """A block of two records, added in portions that end at `cuts`."""
+    record = (np.arange(len(values)) >= len(values) // 2).astype(np.int32)
+    tokens = Tokens(record, np.arange(len(values), dtype=np.int32), *(np.zeros(len(values), t) for t in ("i4", "i2")))
+    with ActivationBlock(path, ["a", "b"], {"x": WIDTH}, dtype) as block:
+        for part in np.split(np.arange(len(values)), cuts):
+            block.add(Tokens(*(column[part] for column in tokens)), {"x": values[part]})
+    return block.statistics()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_block_is_the_same_however_it_was_cut_and_its_row_groups_are_where_the_reader_looks(
+    tmp_path: Path, dtype: str
+) -> None:
+    values = np.random.default_rng(0).normal(3, 2, (2 * ROW_GROUP_ROWS + 500, WIDTH)).astype(np.float32)
+    whole = written(tmp_path / "whole", values, dtype, cuts=[])
+    parts = written(tmp_path / "parts", values, dtype, cuts=[1, 9000, 9000, 16400])
+    files = [pq.ParquetFile(tmp_path / name) for name in ("whole", "parts")]
+    assert files[0].read().equals(files[1].read())
+    for file in files:
+        counts = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        assert counts == [ROW_GROUP_ROWS, ROW_GROUP_ROWS, 500]
+    for statistics in (whole, parts):
+        assert np.allclose(statistics["x"]["mean"], values.astype(np.float64).mean(axis=0), rtol=1e-9)
+        assert statistics["x"]["rms"] == pytest.approx(float(np.sqrt(np.square(values, dtype=np.float64).mean())))
+        assert statistics["x"]["max"] == pytest.approx(float(np.abs(values).max()))
+
+
+def test_an_activation_that_cannot_be_stored_is_named_by_its_token(tmp_path: Path) -> None:
+    values = np.ones((100, WIDTH), np.float32)
+    values[60, 2] = 1e6
+    with pytest.raises(BadInput, match="activation 1e.06 at x, token 60 of b, component 2 overflows float16"):
+        written(tmp_path / "block", values, "float16", cuts=[50])

@@ -1,0 +1,94 @@
+"""Portions, batches and too little memory: whatever is cut how, a token gets the activations of its text alone."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysae.errors import BadInput
+from raysae.models.capture import capture as capture_activations
+from raysae.models.load import load_model
+from raysae.stages import capture
+from raysae.stages.capture import Capturer, portions
+from raysae.types import Experiment, HookPoint
+
+POINT = HookPoint(layer=1, site="resid_post")
+DOCUMENTS = [np.arange(2, 2 + length) for length in (7, 3, 12, 3, 9)]
+
+
+def capturer(batch_tokens: int) -> Any:
+    config = Experiment.model_validate({"name": "c", "capture": {"batch_tokens": batch_tokens}}).capture
+    made = Capturer.__new__(Capturer)
+    made.job, made.device = SimpleNamespace(capture=config), "cpu"
+    return made
+
+
+def alone(model: Any) -> np.ndarray:
+    found = [
+        capture_activations(model, torch.from_numpy(ids)[None], torch.ones(1, len(ids), dtype=torch.int64), [POINT])
+        for ids in DOCUMENTS
+    ]
+    return np.concatenate([one[POINT][0].numpy() for one in found])
+
+
+@given(st.lists(st.integers(1, 30), max_size=20), st.integers(1, 60))
+def test_portions_hold_every_document_once_in_order_and_no_more_than_fits(lengths: list[int], most: int) -> None:
+    found = list(portions(lengths, most))
+    assert [i for portion in found for i in portion] == list(range(len(lengths)))
+    for portion in found:
+        assert len(portion) == 1 or sum(lengths[i] for i in portion) <= most
+    for one, following in zip(found, found[1:], strict=False):
+        assert sum(lengths[i] for i in one) + lengths[following.start] > most
+
+
+@pytest.mark.parametrize("batch_tokens", [4, 24, 8192])
+def test_a_batch_gives_each_document_what_it_gets_alone(batch_tokens: int) -> None:
+    model = load_model(Experiment.model_validate({"name": "c"}).model)
+    found = capturer(batch_tokens)._run(model, DOCUMENTS)[str(POINT)]
+    np.testing.assert_allclose(found, alone(model), rtol=1e-4, atol=1e-5)
+
+
+def test_too_little_memory_halves_the_batch_and_keeps_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(Experiment.model_validate({"name": "c"}).model)
+    tried: list[int] = []
+
+    def small(model: Any, ids: torch.Tensor, mask: torch.Tensor, points: Any) -> Any:
+        tried.append(len(ids))
+        if len(ids) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return capture_activations(model, ids, mask, points)
+
+    monkeypatch.setattr(capture, "capture_activations", small)
+    found = capturer(8192)._run(model, DOCUMENTS)[str(POINT)]
+    assert tried == [5, 2, 3, 1, 2]
+    np.testing.assert_allclose(found, alone(model), rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(capture, "capture_activations", lambda *_: small(model, torch.zeros(3, 12), torch.ones(1), ()))
+    with pytest.raises(BadInput, match="a document of 12 tokens does not fit.*type tokenizer.ctx_len=6"):
+        capturer(12)._run(model, DOCUMENTS)
+
+
+def test_a_block_cut_into_portions_holds_the_rows_of_one_that_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
+    experiment = Experiment.model_validate({"name": "c"})
+    model = load_model(experiment.model)
+    documents = [(f"r{i}", ids.astype(np.int32), np.zeros(len(ids), np.int16)) for i, ids in enumerate(DOCUMENTS)]
+    one = capturer(8192)
+    one.job.model = experiment.model
+    whole = one._write(tmp_path / "whole", model, documents)
+    monkeypatch.setattr(capture, "ROW_GROUP_ROWS", 10)
+    monkeypatch.setattr(capture, "PORTION_FLOATS", 1)
+    parts = one._write(tmp_path / "parts", model, documents)
+    tables = [pq.read_table(tmp_path / name) for name in ("whole", "parts")]
+    for name in ("record", "position", "token_id", "step"):
+        assert tables[0][name].to_pylist() == tables[1][name].to_pylist()
+    values = [np.array(table[str(POINT)].to_pylist(), np.float32) for table in tables]
+    np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
+    assert whole[str(POINT)]["rms"] == pytest.approx(parts[str(POINT)]["rms"], rel=1e-4)
