@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysae.corpora.rewriting import Rewritten, exchange
 from raysae.falsification.metrics.alignment import Alignment
 from raysae.falsification.metrics.tallies import score
 from raysae.models.capture import capture
@@ -189,6 +190,18 @@ def test_a_text_without_cues_is_not_measured_and_says_so(court: Court, monkeypat
     perturbed.cache_clear()
     gate = next(gate for gate in found.gates if gate.name == "perturbations")
     assert not gate.passed and gate.detail == "token_injection, cue_removal not measured"
+
+
+def test_a_perturbation_that_changes_nothing_is_not_measured(
+    court: Court, documents: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+):
+    def as_it_was(_: Court) -> list[Rewritten]:
+        return [exchange(tokens, {}) for tokens in documents]
+
+    perturbed.cache_clear()
+    monkeypatch.setitem(PERTURBATIONS, "paraphrase", as_it_was)
+    assert perturbed(court, "main", "paraphrase") is None
+    perturbed.cache_clear()
 
 
 def test_cues_of_a_vocabulary_of_pieces_are_whole_words():

@@ -39,7 +39,7 @@ class Perturbed(NamedTuple):
 def perturbed(court: Court, source: str, kind: str) -> Perturbed | None:
     """The sample as a model reads it under a perturbation; None where this text or its tokenizer does not allow it."""
     texts = PERTURBATIONS[kind](court)
-    if texts is None:
+    if texts is None or not any(_changed(*both).any() for both in zip(_documents(court), texts, strict=True)):
         return None
     rows, x = _read(court, source, texts)
     removed = np.concatenate([text.at for text in texts]) < 0
@@ -51,10 +51,11 @@ def paraphrase(court: Court) -> list[Rewritten] | None:
     """Every word for another that means the same, where a world knows one; both are one token, so that labels stay."""
     known: dict[int, int] = {}
     for word, other in ((word, other) for world in _worlds(court) for word, other in world.SYNONYMS.items()):
-        old, new = (tokens_of(court.tokenizer, text) for text in ((word,), (other,)))
-        if not old or not new:
-            return None
-        known[old[0]] = new[0]
+        for space in ("", " "):
+            old, new = (tokens_of(court.tokenizer, [space + text]) for text in (word, other))
+            if not old or not new:
+                return None
+            known[old[0]] = new[0]
     return [rewriting.exchange(tokens, known) for tokens in _documents(court)] if known else None
 
 
