@@ -24,6 +24,7 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
     """
     folder = RunFolder(experiment)
     if until == "report" and is_finished(experiment, folder):
+        check_other_run(experiment, folder)
         reporter.line(
             f"[bold]{experiment.name}[/bold] is finished: nothing to do. Remove {folder.root} to run it again."
         )
@@ -32,6 +33,7 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
 
     check(experiment)
     check_inputs(experiment)
+    check_other_run(experiment, folder)
     fresh = not folder.root.exists()
     override = override or stored_override(folder)
     overrides(experiment, folder, override)
@@ -83,6 +85,19 @@ def check_inputs(experiment: Experiment) -> None:
     ingest.check_files(experiment.corpus)
     check_reachable(experiment.model)
     fitting_tokenizer(experiment.model, experiment.tokenizer)
+
+
+def check_other_run(experiment: Experiment, folder: RunFolder) -> None:
+    """BadInput for a run that transfer cannot judge here, Refused for another than the sealed one."""
+    if experiment.protocol.transfer_from is None and "transfer" not in experiment.protocol.criteria:
+        return
+    from raysae.falsification.protocol import read as read_protocol
+    from raysae.stages import other_run
+
+    if folder.protocol.is_file():
+        other_run.check_sealed(experiment, read_protocol(folder.protocol).transfer_from)
+    else:
+        other_run.check(experiment)
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:

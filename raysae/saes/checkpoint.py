@@ -7,7 +7,7 @@ not, its `jumprelu` with one threshold for all latents. The bias of a gated SAE'
 
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -67,15 +67,30 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
     write_json(folder / CONFIG, config)
 
 
-def load(folder: Path) -> SparseAutoencoder:
-    """The SAE that `save` wrote, on the CPU; BadInput for anything else, by what is wrong with it."""
+class Header(NamedTuple):
+    """What is known of an SAE without its weights."""
+
+    architecture: str
+    d_in: int
+    d_sae: int
+    k: int
+    weights_sha256: str
+
+
+def header(folder: Path) -> Header:
+    """Of the SAE that `save` wrote; BadInput for anything else."""
     config = read_json(folder / CONFIG, _unusable)
     try:
         ours = config["metadata"]["raysae"]
-        architecture, k, digest = ours["architecture"], int(ours["k"]), ours["weights_sha256"]
-        d_in, d_sae = int(config["d_in"]), int(config["d_sae"])
+        sizes = int(config["d_in"]), int(config["d_sae"]), int(ours["k"])
+        return Header(ours["architecture"], *sizes, ours["weights_sha256"])
     except (KeyError, TypeError, ValueError) as error:
         raise _unusable(folder / CONFIG, f"has no usable {error}") from error
+
+
+def load(folder: Path) -> SparseAutoencoder:
+    """The SAE that `save` wrote, on the CPU; BadInput for anything else, by what is wrong with it."""
+    architecture, d_in, d_sae, k, digest = header(folder)
     check(architecture, d_in, d_sae, k)
     sae = ARCHITECTURES[architecture](d_in, d_sae, k)
     path = folder / WEIGHTS

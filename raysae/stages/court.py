@@ -1,11 +1,13 @@
 """What every SAE of a run is examined with: samples, models and dictionaries, each made once per process."""
 
+from collections.abc import Sequence
 from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 import torch
 
+from raysae.corpora.splits import problem_key
 from raysae.falsification.metrics import sparsity
 from raysae.falsification.metrics.alignment import Alignment, align
 from raysae.falsification.protocol import read
@@ -14,6 +16,7 @@ from raysae.saes import SparseAutoencoder
 from raysae.stages.capture import MAIN, TWIN, twin_seed
 from raysae.stages.dictionaries import dictionary
 from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
+from raysae.stages.other_run import OtherRun, other_run
 from raysae.stages.seal import test_records
 from raysae.store import ActivationStore, RunFolder, TokenStore
 from raysae.types import CorpusRecord, Experiment, HookPoint, Split
@@ -59,6 +62,20 @@ class Court:
     def records(self) -> list[CorpusRecord]:
         """Of TEST."""
         return test_records(self.folder)
+
+    @cached_property
+    def other(self) -> OtherRun | None:
+        """The run whose SAEs transfer judges here."""
+        return other_run(self.experiment)
+
+    def known_to_other(self, records: Sequence[str]) -> np.ndarray:
+        """bool: is each of these TEST records of a problem that the other run trained on?"""
+        return np.array([name in self._known for name in records], bool)
+
+    @cached_property
+    def _known(self) -> set[str]:
+        learnt = self.other.trained_on() if self.other else set()
+        return {record.record_id for record in self.records if problem_key(record) in learnt}
 
     @cached_property
     def test_ids(self) -> list[np.ndarray]:

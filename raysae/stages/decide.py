@@ -20,7 +20,7 @@ STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid"
 def decide(experiment: Experiment, folder: RunFolder) -> Verdict:
     """Judge once and record it; the record is written after the ledger, so that a kill between the two is seen."""
     protocol = read(folder.protocol)
-    check_content(folder, protocol)
+    check_content(experiment, folder, protocol)
     metrics = json.loads((folder.metrics / "metrics.json").read_text())["criteria"]
     found = {name: Metric.model_validate(value) for name, value in metrics.items()}
     attempt = folder.ledger.attempts(protocol.sha256) + 1

@@ -32,7 +32,7 @@ ALL_SEEDS = "all"
 def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress) -> dict[str, Metric]:
     """Write `metrics/` and return the metrics by criterion or observation."""
     protocol = read(folder.protocol)
-    check_content(folder, protocol)
+    check_content(experiment, folder, protocol)
     note(folder.ledger, "open", protocol, opened(experiment, protocol))
     saes = [Manifest.read(path.parent).fingerprint for path in sorted(folder.sae.rglob("manifest.json"))]
     mark = fingerprint({"protocol": protocol.sha256, "saes": saes})

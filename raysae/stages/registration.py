@@ -9,6 +9,7 @@ from typing import Literal
 
 from raysae.errors import Refused
 from raysae.falsification.protocol import Protocol
+from raysae.stages.other_run import check_sealed, other_run
 from raysae.store import Ledger, Manifest, RunFolder, TokenStore
 from raysae.types import Experiment, LedgerEvent, Outcome, Split
 from raysae.types.experiment import fingerprint
@@ -66,14 +67,18 @@ def breaches(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> l
     return found
 
 
-def check_content(folder: RunFolder, protocol: Protocol) -> None:
-    """Refused where the text is not what was registered, or a finished metric was changed by hand."""
+def check_content(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> None:
+    """Refused where the text, or the other run that transfer judges, is not what was registered, or a finished metric
+    was changed by hand."""
     for split, sha256 in splits(TokenStore(folder.tokens)).items():
         if protocol.splits.get(split) != sha256:
             raise Refused(
                 f"{folder.tokens}: {split} hashes to {sha256[:16]}..., the sealed protocol names "
                 f"{protocol.splits.get(split, 'nothing')[:16]}...; restore the tokens, or run under another name"
             )
+    check_sealed(experiment, protocol.transfer_from)
+    for change in other.changes() if (other := other_run(experiment)) else ():
+        raise Refused(f"{change}; the sealed protocol judges it as it was; restore it, or run under another name")
     if Manifest.exists(folder.metrics):
         for problem in Manifest.read(folder.metrics).problems(folder.metrics):
             raise Refused(f"{problem}; restore the file, or remove {folder.metrics} and evaluate again")

@@ -10,6 +10,8 @@ from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
 from raysae.stages.ingest import WORLDS, read_records
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
+from raysae.stages.other_run import EXCLUSION
+from raysae.stages.other_run import check as check_other_run
 from raysae.stages.provenance import commit
 from raysae.stages.registration import note, splits
 from raysae.store import Manifest, RunFolder, TokenStore
@@ -53,6 +55,8 @@ def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, 
         model_sha256=fingerprint(model_inputs(experiment.model)),
         tokenizer_sha256=tokens.manifest.extra["tokenizer_sha256"],
         commit=commit(),
+        transfer_from=(other := check_other_run(experiment)),
+        exclusions=(EXCLUSION,) if other else (),
         overrides=overrides,
     )
 

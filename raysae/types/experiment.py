@@ -105,6 +105,8 @@ class ProtocolConfig(Part):
     """Tokens of each split at which each alive latent is pushed, at most."""
     attribution_window: int = Field(default=8, gt=0)
     """Next tokens whose log-probability is the task score."""
+    transfer_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """Folder of a finished run whose SAEs `transfer` judges on this run's TEST; its content is sealed."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Actors that examine SAEs; how many changes no number."""
 

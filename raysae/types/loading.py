@@ -48,7 +48,8 @@ def _absolute(experiment: Experiment) -> Experiment:
             return part.model_copy(update={name: {key: one.expanduser().absolute() for key, one in path.items()}})
         return part.model_copy(update={name: path and path.expanduser().absolute()})
 
-    changed = {name: whole(getattr(experiment, name), "path") for name in ("corpus", "tokenizer", "model")}
+    paths = {"corpus": "path", "tokenizer": "path", "model": "path", "protocol": "transfer_from"}
+    changed = {section: whole(getattr(experiment, section), name) for section, name in paths.items()}
     return whole(experiment.model_copy(update=changed), "out")
 
 

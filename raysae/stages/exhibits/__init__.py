@@ -21,6 +21,7 @@ from raysae.stages.exhibits import (
     leakage,
     probes,
     seeds,
+    transfer,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 from raysae.types import Experiment
@@ -36,6 +37,7 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "hook_sweep": hook_sweep.HOOK_SWEEP,
     "redundancy": geometry.REDUNDANCY,
     "stability": seeds.STABILITY,
+    "transfer": transfer.TRANSFER,
     "fvu_by_position": geometry.POSITIONS,
     "firing_density": geometry.DENSITY,
     "redundancy_level": geometry.LEVEL,
