@@ -13,6 +13,8 @@ import numpy as np
 import tokenizers
 from numpy.typing import NDArray
 
+from raysae.corpora.words import Ids, Words, cuts_words
+
 BATCH_CHARACTERS = 2**17
 """Characters handed to the tokenizer together, a longer document alone. It keeps a string per token until it is done,
 so larger batches cost memory and, past the processor's cache, time."""
@@ -52,6 +54,7 @@ class Encoder:
         self._before, self._after = whole[:at], whole[at + len(bare) :]
         self._eos = eos
         self._spelling = _byte_spelling(self._core)
+        self._words = Words(self._core) if cuts_words(self._core) else None
 
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Ids and characters of every text, in order. Texts without half surrogates, which are no text."""
@@ -76,8 +79,7 @@ class Encoder:
         """Offsets from the tokens' own bytes; None where they do not spell the texts."""
         if self._spelling is None:
             return None
-        encodings = self._core.encode_batch_fast(list(texts), add_special_tokens=False)
-        tokens, lengths = _flat_ids(encodings)
+        tokens, lengths = self._ids(texts, joined)
         data = np.frombuffer(joined.encode(), np.uint8)
         sizes = self._spelling.sizes[tokens]
         ends = np.cumsum(sizes)
@@ -88,6 +90,24 @@ class Encoder:
             character = np.cumsum((data & 0xC0) != 0x80) - 1
             starts, ends = character[starts], character[ends - 1] + 1
         return tokens, lengths, starts, ends
+
+    def _ids(self, texts: Sequence[str], joined: str) -> Ids:
+        """By words those texts that can be, the others by the tokenizer."""
+        if self._words is None:
+            return _flat_ids(self._core.encode_batch_fast(list(texts), add_special_tokens=False))
+        plain = self._words.plain(texts, joined)
+        of = [np.flatnonzero(plain).tolist(), np.flatnonzero(~plain).tolist()]
+        others = self._core.encode_batch_fast([texts[i] for i in of[1]], add_special_tokens=False)
+        found = [self._words.ids([texts[i] for i in of[0]]), _flat_ids(others)]
+        lengths = np.empty(len(texts), np.int64)
+        for documents, (_, counts) in zip(of, found, strict=True):
+            lengths[documents] = counts
+        starts = np.cumsum(lengths) - lengths
+        ids = np.empty(lengths.sum(), np.int32)
+        for documents, (tokens, counts) in zip(of, found, strict=True):
+            shift = starts[documents] - (np.cumsum(counts) - counts)
+            ids[np.repeat(shift, counts) + np.arange(len(tokens))] = tokens
+        return ids, lengths
 
     def _by_offsets(self, texts: Sequence[str], characters: NDArray[np.int64]) -> "_Tokens":
         encodings = self._core.encode_batch(list(texts), add_special_tokens=False)
@@ -176,7 +196,7 @@ def _byte_characters() -> list[str]:
     return [chr(byte) if byte in prints else chr(next(others)) for byte in range(256)]
 
 
-def _flat_ids(encodings: Sequence[tokenizers.Encoding]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def _flat_ids(encodings: Sequence[tokenizers.Encoding]) -> Ids:
     lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
     flat = chain.from_iterable(encoding.ids for encoding in encodings)
     return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
