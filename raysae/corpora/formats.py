@@ -149,7 +149,9 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Malformed]]:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield number, Malformed.of(str(path), reader.line_num, f"not CSV: {error}", "")
+                if "unexpected end of data" in str(error):  # in a cell that may have swallowed many rows
+                    raise _broken(path, number - 1, error) from error
+                yield number, Malformed.of(str(path), number, f"not CSV: {error} in line {reader.line_num}", "")
                 continue
             if None in row or None in row.values():
                 columns = len(reader.fieldnames or ())
@@ -174,7 +176,9 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any] | Malformed]
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, UnicodeDecodeError) as error:
+    except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk; Arrow's own, of a page that does not decode, has no number
         raise _broken(path, number, error) from error
 
 
