@@ -197,8 +197,8 @@ class Capturer:
             ids[row, : len(documents[i])] = documents[i]
             mask[row, : len(documents[i])] = 1
         try:
-            inputs = (torch.from_numpy(array).to(self.device) for array in (ids, mask))
-            tensors = capture_activations(model, *inputs, self.job.capture.hookpoints)
+            input_ids, seen = torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
+            tensors = capture_activations(model, input_ids, seen, self.job.capture.hookpoints)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 raise BadInput(
