@@ -1,6 +1,6 @@
 """The tokenize stage against a bare loop over the same fast tokenizer: throughput per core and memory beside Ray.
 
-    python benchmarks/tokenize.py ../shared/data/gsm8k --tokenizer ../shared/data/gpt2_tokenizer
+    python benchmarks/tokenization.py ../shared/data/gsm8k --tokenizer ../shared/data/gpt2_tokenizer
 
 GSM8K is repeated with distinct ids to `--records` records. The bare loop calls the tokenizer of transformers on lists
 of 1,000 texts and keeps nothing; it runs in as many processes as the stage has workers, on the same records, so that
@@ -10,13 +10,10 @@ because they hold better on a machine that does other work. Memory is the propor
 everything below it, sampled twice a second; the baseline is the same tree after `ingest`, with nothing to do.
 """
 
-import sys
-
-sys.path.pop(0)  # this folder: the standard library has a tokenize.py too
-
 import argparse
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
