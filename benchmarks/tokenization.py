@@ -4,10 +4,11 @@
 
 GSM8K is repeated with distinct ids to `--records` records. The bare loop calls the tokenizer of transformers on lists
 of 1,000 texts and keeps nothing; it runs in as many processes as the stage has workers, on the same records, so that
-both have the same cores. Neither clock runs while transformers is imported and the tokenizer read; the stage's runs
-while Ray starts its workers. CPU seconds, of the stage's driver, workers and Ray itself, are printed beside wall time
-because they hold better on a machine that does other work. Memory is the proportional set size of the driver and
-everything below it, sampled twice a second; the baseline is the same tree after `ingest`, with nothing to do.
+both have the same cores, once before the stage and once after it, and the mean counts. Neither clock runs while
+transformers is imported and the tokenizer read; the stage's runs while Ray starts its workers. CPU seconds, of the
+stage's driver, workers and Ray itself, are printed beside wall time because they hold better on a machine that does
+other work. Memory is the proportional set size of the driver and everything below it, sampled twice a second; the
+baseline is the same tree after `ingest`, with nothing to do.
 """
 
 import argparse
@@ -40,8 +41,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         corpus = repeated(chosen.gsm8k, chosen.records, out)
-        bare_wall, bare_cpu = bare(corpus, chosen)
+        before = bare(corpus, chosen)
         wall, cpu, tokens, memory = stage(corpus, chosen, out)
+        bare_wall, bare_cpu = ((a + b) / 2 for a, b in zip(before, bare(corpus, chosen), strict=True))
     per_core = f"{bare_wall / wall:.2f} by wall time, {bare_cpu / cpu:.2f} by CPU time"
     for line in (
         f"bare loop  {chosen.records / bare_wall:9,.0f} records/s in {chosen.workers} processes, {bare_cpu:6.1f} CPU s",
@@ -138,28 +140,31 @@ def stage(corpus: Path, chosen: argparse.Namespace, out: Path) -> tuple[float, f
     before = tree_memory()
     config = experiment(chosen.gsm8k, out, chosen.tokenizer, chosen.workers)
     load_tokenizer(config.model, config.tokenizer)
-    with peak_memory() as peak, Reporter().stage("tokenize") as progress:
-        cpu, started = tree_cpu(), time.perf_counter()
+    with watched() as (memory, cpu), Reporter().stage("tokenize") as progress:
+        at_start, started = tree_cpu(), time.perf_counter()
         manifest = tokenize(config, corpus, out / "tokens", out / "labels", out / "alignment", progress)
         wall = time.perf_counter() - started
-    spent = tree_cpu() - cpu
+        cpu.update(tree_cpu())
+    spent = sum(seconds - at_start.get(process, 0) for process, seconds in cpu.items())
     disconnect()
-    return wall, spent, manifest.extra["tokens"], max(peak) - before
+    return wall, spent, manifest.extra["tokens"], max(memory) - before
 
 
 @contextmanager
-def peak_memory() -> Iterator[list[int]]:
-    seen: list[int] = [0]
+def watched() -> Iterator[tuple[list[int], dict[int, float]]]:
+    """(bytes at each look, CPU seconds of every process when it was last seen: Ray's workers end within the stage)."""
+    memory, cpu = [0], {}
     stop = threading.Event()
 
     def look() -> None:
         while not stop.wait(0.5):
-            seen.append(tree_memory())
+            memory.append(tree_memory())
+            cpu.update(tree_cpu())
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield memory, cpu
     finally:
         stop.set()
         thread.join()
@@ -192,16 +197,16 @@ def tree_memory() -> int:
     return total
 
 
-def tree_cpu() -> float:
-    """CPU seconds, of processes that have ended too."""
-    total = 0.0
+def tree_cpu() -> dict[int, float]:
+    """Process -> its CPU seconds."""
+    found: dict[int, float] = {}
     for process in tree():
         try:
             fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        total += sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return total
+        found[process] = sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+    return found
 
 
 if __name__ == "__main__":
