@@ -14,16 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from raysae.corpora import CORPORA, Malformed
 from raysae.corpora.splits import SplitRule, problem_key, short_key, uniform
 from raysae.errors import BadInput
 from raysae.stages import problems
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
-from raysae.store import BlockInfo, Manifest, finished_blocks, sha256_file, write_block
+from raysae.store import BlockInfo, Manifest, RecordBlocks, finished_blocks, sha256_file, write_block
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 from raysae.types.text import CorpusConfig
@@ -35,33 +32,7 @@ WORLDS = {"arithmetic_cot": arithmetic_cot}
 WORLD_RECORDS = 3000
 """Records of a world when `corpus.records` is null."""
 
-_SCHEMA = pa.schema(
-    [
-        ("record_id", pa.string()),
-        ("question", pa.string()),
-        ("answer", pa.string()),
-        ("cot", pa.string()),
-        ("steps", pa.list_(pa.string())),
-        ("source_dataset", pa.string()),
-        ("split", pa.string()),
-        ("licence", pa.string()),
-        ("text", pa.string()),
-        ("step_spans", pa.list_(pa.list_(pa.int32()))),
-        (
-            "labels",
-            pa.list_(
-                pa.struct(
-                    [("start", pa.int32()), ("end", pa.int32()), ("variable", pa.string()), ("value", pa.string())]
-                )
-            ),
-        ),
-        ("extras", pa.string()),
-    ]
-)
 ACTORS = 2
-
-BLOCK_CHARACTERS = 64 * 2**20
-"""Characters of text in a block of records at most: a million records of a megabyte do not fit in memory."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +162,7 @@ class _Normaliser:
         done = finished_blocks(job.quarantine, [name], job.fingerprint)
         if name in done:  # this source's last receipt: its blocks are all there
             return done[name].facts["answer"]
-        blocks = _Blocks(job, name)
+        blocks = RecordBlocks(job.out, name, job.fingerprint, job.corpus.block_records)
         reasons: Counter[str] = Counter()
         left_out = 0
         job.quarantine.mkdir(parents=True, exist_ok=True)
@@ -243,63 +214,6 @@ class _Normaliser:
         yield from problems.read(item, self.job.corpus)
 
 
-class _Blocks:
-    """Records of one source on their way into blocks, a sequence per split."""
-
-    def __init__(self, job: _Job, name: str) -> None:
-        self.job = job
-        self.name = name
-        self.records = 0
-        self.infos: dict[Split, list[BlockInfo]] = {split: [] for split in Split}
-        self._waiting: dict[Split, list[CorpusRecord]] = {split: [] for split in Split}
-        self._characters = dict.fromkeys(Split, 0)
-
-    def add(self, record: CorpusRecord, split: Split) -> None:
-        self.records += 1
-        self._waiting[split].append(record.model_copy(update={"split": split}))
-        self._characters[split] += len(record.text)
-        full = len(self._waiting[split]) >= self.job.corpus.block_records
-        if full or self._characters[split] >= BLOCK_CHARACTERS:
-            self._write(split)
-
-    def finish(self) -> list[BlockInfo]:
-        """The last blocks, and all of them by split."""
-        for split in Split:
-            if self._waiting[split]:
-                self._write(split)
-        return [info for infos in self.infos.values() for info in infos]
-
-    def _write(self, split: Split) -> None:
-        records, self._waiting[split], self._characters[split] = self._waiting[split], [], 0
-        rows = [
-            {**record.model_dump(mode="json"), "extras": json.dumps(record.extras, ensure_ascii=False)}
-            for record in records
-        ]
-        table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-        info = write_block(
-            self.job.out,
-            f"{self.name}-{split.lower()}-{len(self.infos[split]):05d}",
-            ".parquet",
-            self.job.fingerprint,
-            len(rows),
-            lambda path: pq.write_table(table, path, compression="zstd"),
-            split=str(split),
-            corpus=records[0].source_dataset,
-            with_cot=sum(record.cot is not None for record in records),
-            variables=_values(records),
-        )
-        self.infos[split].append(info)
-
-
-def _values(records: list[CorpusRecord]) -> dict[str, list[str]]:
-    """The values of every labelled variable."""
-    found: dict[str, set[str]] = {}
-    for record in records:
-        for label in record.labels:
-            found.setdefault(label.variable, set()).add(label.value)
-    return {name: sorted(values) for name, values in sorted(found.items())}
-
-
 def _write_row(file: TextIO, row: Malformed) -> None:
     file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
 
@@ -346,9 +260,3 @@ def _finish(
     )
     manifest.write(out)
     return manifest
-
-
-def read_records(folder: Path, block: BlockInfo) -> Iterator[CorpusRecord]:
-    """The records of one corpus block."""
-    for row in pq.read_table(folder / block.file).to_pylist():
-        yield CorpusRecord.model_validate({**row, "extras": json.loads(row["extras"])})

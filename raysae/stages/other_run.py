@@ -14,8 +14,7 @@ from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
 from raysae.saes import ARCHITECTURES, SparseAutoencoder, checkpoint
 from raysae.stages.capture import MAIN
-from raysae.stages.ingest import read_records
-from raysae.store import Manifest
+from raysae.store import Manifest, read_records
 from raysae.types import Experiment, Split
 from raysae.types.experiment import canonical_json, fingerprint
 

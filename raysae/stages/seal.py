@@ -8,13 +8,13 @@ from raysae.falsification.protocol import Protocol, draft
 from raysae.falsification.protocol import seal as write_seal
 from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
-from raysae.stages.ingest import WORLDS, read_records
+from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
 from raysae.stages.other_run import EXCLUSION
 from raysae.stages.other_run import check as check_other_run
 from raysae.stages.provenance import commit
 from raysae.stages.registration import note, splits
-from raysae.store import Manifest, RunFolder, TokenStore
+from raysae.store import Manifest, RunFolder, TokenStore, read_records
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 

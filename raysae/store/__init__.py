@@ -12,6 +12,7 @@ from raysae.store.manifest import (
     write_block,
     write_json,
 )
+from raysae.store.records import RecordBlocks, read_records
 from raysae.store.run_folder import RunFolder
 from raysae.store.state import Checkpoints, load_state, save_state
 from raysae.store.tokens import TokenStore
@@ -23,11 +24,13 @@ __all__ = [
     "GuideColumns",
     "Ledger",
     "Manifest",
+    "RecordBlocks",
     "RunFolder",
     "TokenStore",
     "describe_file",
     "finished_blocks",
     "load_state",
+    "read_records",
     "save_state",
     "sha256_file",
     "write_atomic",

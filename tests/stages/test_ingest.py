@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from raysae.stages import ingest as stage
 from raysae.store import Manifest
+from raysae.store import records as blocks_of_records
 from tests.conftest import GSM8K
 from tests.corpora import fixtures
 from tests.runs import in_process
@@ -144,7 +144,7 @@ def test_a_block_holds_no_more_text_than_fits_in_memory(tmp_path: Path, monkeypa
     fixtures.write_jsonl(tmp_path / "train.jsonl", rows(60))
     _, whole = ingest(tmp_path, {"name": "gsm8k", "path": tmp_path})
     (tmp_path / "runs" / "x").rename(tmp_path / "whole")
-    monkeypatch.setattr(stage, "BLOCK_CHARACTERS", 2000)
+    monkeypatch.setattr(blocks_of_records, "BLOCK_CHARACTERS", 2000)
     _, small = ingest(tmp_path, {"name": "gsm8k", "path": tmp_path})
     assert len(small.blocks) > len(whole.blocks)
     assert small.rows == whole.rows

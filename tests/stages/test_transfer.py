@@ -13,8 +13,7 @@ from raysae.stages.court import Court
 from raysae.stages.dictionaries import arms
 from raysae.stages.exhibits import Evidence
 from raysae.stages.exhibits.transfer import NO_OTHER_RUN, NOTHING_LEFT, TRANSFER, at_most, explained
-from raysae.stages.ingest import read_records
-from raysae.store import Manifest, describe_file
+from raysae.store import Manifest, describe_file, read_records
 from raysae.types import Metric, Reason
 from raysae.types.loading import load
 from tests.runs import copy_before, in_process
