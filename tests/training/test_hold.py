@@ -46,7 +46,7 @@ def test_what_is_held_stays_and_the_rest_learns(hold):
 
 def test_a_free_sae_leaves_the_cone():
     first, free = build("batch_topk", 12, 48, 4, 0), trainer(None)
-    assert float((free.sae.W_dec * first.W_dec).sum(dim=1).min()) < SOFT_COSINE
+    assert float((free.sae.W_dec * first.W_dec).sum(dim=1).min().detach()) < SOFT_COSINE
 
 
 @pytest.mark.parametrize("hold", HOLDS)
