@@ -78,7 +78,7 @@ class Sides:
     def ours(self, block: Any) -> None:
         out = self.scratch / f"ours-{self.rounds}"
         marks = capture.fingerprints(self.config, self.tokens.manifest)
-        job = capture._Job(self.config.model, 0, self.config.capture, self.tokens.folder.absolute(), out, marks)
+        job = capture.Job(self.config.model, 0, self.config.capture, self.tokens.folder.absolute(), out, marks)
         if not hasattr(self, "actor"):
             self.actor = Capturer(job)
             self.actor.models[MAIN] = self.model

@@ -40,7 +40,7 @@ Document = tuple[str, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     model: ModelConfig
     twin_seed: int
     capture: CaptureConfig
@@ -74,7 +74,7 @@ def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProg
     """Write `activations/<arm>/` for every arm; returns their manifests."""
     store = TokenStore(tokens)
     marks = fingerprints(experiment, store.manifest)
-    job = _Job(experiment.model, twin_seed(experiment), experiment.capture, tokens.absolute(), out.absolute(), marks)
+    job = Job(experiment.model, twin_seed(experiment), experiment.capture, tokens.absolute(), out.absolute(), marks)
     blocks = store.blocks()
     done: dict[str, dict[str, BlockInfo]] = {
         arm: finished_blocks(out / arm, [block.name for block in blocks], mark) for arm, mark in marks.items()
@@ -117,7 +117,7 @@ def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProg
 class Capturer:
     """Holds the hooked models of the arms it was asked for; token block -> activation block."""
 
-    def __init__(self, job: _Job) -> None:
+    def __init__(self, job: Job) -> None:
         import torch
 
         logging.getLogger("transformers").setLevel(logging.ERROR)

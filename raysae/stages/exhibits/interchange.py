@@ -1,8 +1,8 @@
 """Interchange on a real model: J of every edit on a world's text pairs (SCIENCE 4.3-4.7)."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -106,16 +106,15 @@ class Interchange:
         at = np.flatnonzero(chosen_on >= 0)
         chosen = causal.select_latents(self.fit_latents[at], chosen_on[at], names, per_value, self.alive)
         latents = sorted({latent for taken in chosen.values() for latent in taken})
-        x_base = self._read(pairs.tokens, pairs.positions)
-        x_source = self._read(pairs.source_tokens, pairs.source_positions)
-        h_base, h_source = encode(self.sae, x_base), encode(self.sae, x_source)
+        unedited = read_pairs(self.model, str(self.hookpoint), pairs)
+        h_base, h_source = encode(self.sae, unedited.base), encode(self.sae, unedited.source)
         W_dec = self.sae.W_dec.detach()
         exchanged = partial(causal.interchange, h_base, h_source, W_dec)
         measure = JointSuccess(self.model, self.hookpoint, pairs, _present(pairs, names))
         if real is None:
             means = causal.class_means(self.fit.x[sites], torch.from_numpy(codes[sites]), len(names))
             base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
-            supervised = (means[source] - means[base], causal.class_subspace(x_base, x_source, means))
+            supervised = (means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means))
             ceilings = measure(torch.stack(supervised, dim=1)).max(axis=1)
             rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
             draws = draws if ceilings.max() >= CEILING_J else UNTESTABLE_DRAWS
@@ -150,15 +149,39 @@ class Interchange:
         index = {value: i for i, value in enumerate(names)}
         return np.array([index.get(value, -1) for value in self.fit.labels[variable]])
 
-    @torch.no_grad()
-    def _read(self, tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """float32 [n, d_in], the activation at each pair's site."""
-        parts = []
-        for rows in torch.arange(len(tokens)).split(BATCH):
-            ids = tokens[rows]
-            found = capture(self.model, ids, torch.ones_like(ids), (self.hookpoint,))[self.hookpoint]
-            parts.append(found[torch.arange(len(rows)), positions[rows]].float())
-        return torch.cat(parts)
+
+class Unedited(NamedTuple):
+    """What a model makes of some pairs as they are; no SAE has a part in it."""
+
+    base: torch.Tensor
+    """float32 [n, d_in], the activation at each pair's site"""
+    source: torch.Tensor
+    """float32 [n, d_in]"""
+    hidden: torch.Tensor
+    """[n, t, d], what the hook point's block makes of the base"""
+    predicted: torch.Tensor
+    """int64 [n, t]"""
+
+
+@lru_cache(maxsize=8)
+@torch.no_grad()
+def read_pairs(model: Any, at: str, pairs: PairTokens) -> Unedited:
+    """At the hook point called `at`, once for all SAEs and nulls that read the same model."""
+    hookpoint = HookPoint.parse(at)
+    block = HookPoint(layer=hookpoint.layer, site="resid_post")
+    base, source, hidden, predicted = [], [], [], []
+    for rows in torch.arange(len(pairs.tokens)).split(BATCH):
+        here, ids = torch.arange(len(rows)), pairs.tokens[rows]
+        mask = torch.ones_like(ids)
+        found = capture(model, ids, mask, (hookpoint, block))
+        base.append(found[hookpoint][here, pairs.positions[rows]].float())
+        hidden.append(found[block])
+        with resume(model, block.layer, found[block]):
+            predicted.append(model(ids, attention_mask=mask, use_cache=False).logits.argmax(dim=-1))
+        ids = pairs.source_tokens[rows]
+        found = capture(model, ids, torch.ones_like(ids), (hookpoint,))
+        source.append(found[hookpoint][here, pairs.source_positions[rows]].float())
+    return Unedited(torch.cat(base), torch.cat(source), torch.cat(hidden), torch.cat(predicted))
 
 
 class JointSuccess:
@@ -168,12 +191,12 @@ class JointSuccess:
         self.model, self.hookpoint, self.pairs = model, hookpoint, pairs
         self.of_value = np.stack([np.array(pairs.values) == value for value in values]).astype(float)
         self.of_value /= self.of_value.sum(axis=1, keepdims=True)
-        block = HookPoint(layer=hookpoint.layer, site="resid_post")
-        self.hidden, unedited = self._unedited(block)
+        unedited = read_pairs(model, str(hookpoint), pairs)
+        self.hidden = unedited.hidden
         ahead = pairs.readouts - pairs.positions[:, None]
         self.window = reach(model, hookpoint.layer, int(ahead.max()) + 1)
         # What an edit cannot reach is as it was, and stands behind the predictions that it can.
-        self.beyond = unedited.gather(1, pairs.readouts.clamp_min(0))
+        self.beyond = unedited.predicted.gather(1, pairs.readouts.clamp_min(0))
         behind = self.window + torch.arange(ahead.shape[1])
         self.index = torch.where(pairs.readouts < 0, -1, torch.where(ahead < self.window, ahead, behind))
 
@@ -201,17 +224,6 @@ class JointSuccess:
         index, expected = (part[rows, None].expand(-1, edits, -1) for part in (self.index, self.pairs.expected))
         flat = causal.read_out(everything.flatten(0, 1), index.flatten(0, 1), expected.flatten(0, 1))
         return flat.unflatten(0, (len(rows), edits)).numpy()
-
-    @torch.no_grad()
-    def _unedited(self, block: HookPoint) -> tuple[torch.Tensor, torch.Tensor]:
-        """Without an edit: the block's output [n, t, d] and the predictions [n, t]."""
-        hidden, predicted = [], []
-        for ids in self.pairs.tokens.split(BATCH):
-            mask = torch.ones_like(ids)
-            hidden.append(capture(self.model, ids, mask, (block,))[block])
-            with resume(self.model, block.layer, hidden[-1]):
-                predicted.append(self.model(ids, attention_mask=mask, use_cache=False).logits.argmax(dim=-1))
-        return torch.cat(hidden), torch.cat(predicted)
 
 
 def _present(pairs: PairTokens, names: tuple[str, ...]) -> list[str]:

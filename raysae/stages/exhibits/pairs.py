@@ -13,7 +13,7 @@ from raysae.stages.seal import pair_seed
 from raysae.types import CorpusRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PairTokens:
     """All pairs of one variable, tokenized; tensors are int64, rows are pairs."""
 
