@@ -39,7 +39,7 @@ class ActivationBlock:
             "compression": "zstd",
             "compression_level": 1,
             "use_dictionary": ["record"],
-            "use_byte_stream_split": [f"{name}.list.element" for name in widths] if dtype != "bfloat16" else [],
+            "use_byte_stream_split": [f"{name}.list.element" for name in widths],
             "write_statistics": ["record", "position"],
         }
         self.file = pq.ParquetWriter(path, self.schema, **options)
@@ -76,9 +76,10 @@ class ActivationBlock:
     def _write(self, least: int) -> None:
         table = pa.concat_tables(self.waiting)
         ready = len(table) // least * least
-        if ready:
-            self.file.write_table(table.slice(0, ready).combine_chunks(), row_group_size=ROW_GROUP_ROWS)
-            self.rows += ready
+        for first in range(0, ready, ROW_GROUP_ROWS):
+            group = table.slice(first, min(ROW_GROUP_ROWS, ready - first)).combine_chunks()
+            self.file.write_table(_with_its_own_records(group), row_group_size=ROW_GROUP_ROWS)
+        self.rows += ready
         self.waiting = [table.slice(ready)]
 
     def __enter__(self) -> "ActivationBlock":
@@ -88,6 +89,14 @@ class ActivationBlock:
         if kind is None and self.waiting:
             self._write(1)
         self.file.close()
+
+
+def _with_its_own_records(group: pa.Table) -> pa.Table:
+    """Parquet repeats a column's whole dictionary in every row group; only the names that occur in this one stay."""
+    (record,) = group["record"].chunks
+    codes = record.indices.to_numpy()  # never falling: rows are in the order of the records
+    own = pa.DictionaryArray.from_arrays(codes - codes[0], record.dictionary[codes[0] : codes[-1] + 1])
+    return group.set_column(0, group.schema.field("record"), own)
 
 
 class _Sums(NamedTuple):
