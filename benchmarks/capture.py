@@ -105,6 +105,9 @@ class Sides:
                 if count:
                     seen.append((time.perf_counter(), count))
 
+            def say(self, text: str) -> None:
+                pass
+
         capture.capture(self.config, self.tokens.folder, self.scratch / f"ray-{self.rounds}", Clock())  # type: ignore[arg-type]
         started, first = self.config.capture.actors, seen[self.config.capture.actors - 1][0]
         return sum(count for _, count in seen[started:]) / (seen[-1][0] - first)

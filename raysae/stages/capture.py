@@ -19,6 +19,7 @@ from raysae.errors import BadInput
 from raysae.models.capture import capture as capture_activations
 from raysae.models.capture import width
 from raysae.models.load import describe, load_model, model_inputs, random_twin
+from raysae.stages.preflight import check_room
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, TokenStore, finished_blocks, write_block
@@ -83,21 +84,19 @@ def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProg
     progress.advance(
         sum(info.rows for found in done.values() for info in found.values()), "resuming" if any(done.values()) else ""
     )
-    items = [
-        {"arm": arm, "block": block.model_dump(mode="json")}
-        for arm in marks
-        for block in blocks
-        if block.name not in done[arm]
-    ]
+    waiting = [(arm, block) for arm in marks for block in blocks if block.name not in done[arm]]
+    items = [{"arm": arm, "block": block.model_dump(mode="json")} for arm, block in waiting]
     config = experiment.capture
+    row = describe(experiment.model)
+    widths = {str(point): width(row, point) for point in config.hookpoints}
+    if waiting:
+        progress.say(check_room(out, [block for _, block in waiting], widths, config.dtype))
     for answer in map_blocks(
         Capturer, (job,), items, actors=config.actors, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor
     ):
         info = BlockInfo.model_validate(answer["block"])
         done[answer["arm"]][info.name] = info
         progress.advance(info.rows, f"{answer['arm']}: {info.name}")
-    row = describe(experiment.model)
-    widths = {str(point): width(row, point) for point in config.hookpoints}
     manifests = {}
     for arm, mark in marks.items():
         extra = {
