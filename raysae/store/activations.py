@@ -1,22 +1,34 @@
 """Read-only view of finished activation blocks: one hook point back at random, deterministically."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysae.errors import BadInput, Refused
+from raysae.store.ahead import ahead, map_ahead
 from raysae.store.manifest import BlockInfo, Manifest
-from raysae.store.schema import ROW_GROUP_ROWS, to_float32
+from raysae.store.order import Group, row_groups, windows
+from raysae.store.schema import decode, from_column, to_float32
+from raysae.store.shuffle import Shuffle
+from raysae.store.tokens import TokenStore
 from raysae.types import HookPoint, Split
-from raysae.types.experiment import stream_seed
 
-WINDOW_ROWS = 262_144
-"""Rows shuffled together: row groups drawn from all blocks, so that a batch mixes many documents at bounded memory."""
+READERS = 2
+"""Threads that read row groups: one alone is no faster than a training step of 20 ms."""
+GROUPS_AHEAD = 3
+KEPT_ROWS = 262_144
+BATCHES_AHEAD = 3
+
+Feed = Callable[[HookPoint, Iterator[Group]], Iterator[np.ndarray]]
+"""Makes the rows of each group, [rows, d_in] in the storage type, in the order it is asked for them."""
+STREAMED = "streamed"
+"""Fact of a block whose rows are made when they are wanted; its file holds their statistics."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +61,16 @@ class ActivationStore:
     `train` and `sweep` open TRAIN and FIT; only `evaluate` opens TEST.
     """
 
-    def __init__(self, folder: Path, splits: tuple[Split, ...] = (Split.TRAIN, Split.FIT)) -> None:
+    def __init__(
+        self, folder: Path, splits: tuple[Split, ...] = (Split.TRAIN, Split.FIT), feed: Feed | None = None
+    ) -> None:
         self.folder = folder
         self.splits = splits
+        self.feed = feed
         self.manifest = Manifest.read(folder)
+        self.dtype: str = self.manifest.extra["dtype"]
         self._kept: dict[tuple[str, int, str], np.ndarray] = {}
-        """Row groups of the first WINDOW_ROWS rows that were read: a small store is decoded once, not once an epoch."""
+        """Row groups of the first KEPT_ROWS rows that were read: a small store is decoded once, not once an epoch."""
 
     def blocks(self, split: Split) -> list[BlockInfo]:
         if split not in self.splits:
@@ -84,11 +100,13 @@ class ActivationStore:
         return np.asarray(total) / sum(block.rows for block in blocks)
 
     def covariance(self, hookpoint: HookPoint) -> np.ndarray:
-        """float64 [d_in, d_in], over TRAIN; reads it once, a block at a time."""
+        """float64 [d_in, d_in], over TRAIN; reads it once, a row group at a time."""
         mean, rows = self.mean(hookpoint), 0
         total = np.zeros((len(mean), len(mean)))
-        for block in self.blocks(Split.TRAIN):
-            centred = self.read(block, hookpoint).activations - mean
+        for stored in self._rows(hookpoint, iter(row_groups(self.blocks(Split.TRAIN)))):
+            values = np.empty(stored.shape, np.float32)
+            decode(stored, self.dtype, values)
+            centred = values - mean
             total += centred.T @ centred
             rows += len(centred)
         return total / rows
@@ -115,67 +133,48 @@ class ActivationStore:
         *,
         split: Split = Split.TRAIN,
         start_step: int = 0,
+        steps: int | None = None,
         guides: GuideColumns | None = None,
     ) -> Iterator[np.ndarray]:
-        """Endless float32 [batch_tokens, d_in]; in an epoch each token comes once (less the last partial batch).
+        """float32 [batch_tokens, d_in], `steps` of them or without an end; in an epoch each token comes once (less the
+        last partial batch). Threads read and shuffle what comes next.
 
         With `guides` two columns more: the place of the token's label in `label_values`, -1 where it has none, and 1
         where the next row is the next token of the same document and step, which `pairs` makes half of the rows' case.
 
-        The order depends on `seed` and the step alone, so `start_step` resumes exactly and every worker of a
-        distributed run sees the same batches. An epoch permutes the row groups of all blocks, shuffles the rows of
-        about WINDOW_ROWS of them together and cuts the result into batches.
+        The order is that of `order.windows`, so `start_step` resumes exactly and every worker of a distributed run sees
+        the same batches.
         """
-        groups = [
-            (block, first, min(ROW_GROUP_ROWS, block.rows - first))
-            for block in self.blocks(split)
-            for first in range(0, block.rows, ROW_GROUP_ROWS)
-        ]
-        per_epoch = sum(rows for _, _, rows in groups) // batch_tokens
-        if per_epoch == 0:
-            have = sum(rows for _, _, rows in groups)
+        groups = row_groups(self.blocks(split))
+        have = sum(group.rows for group in groups)
+        if have < batch_tokens:
             raise BadInput(
                 f"{split} has {have} tokens",
                 f"a batch needs {batch_tokens}",
                 f"type train.batch_tokens={max(have // 2 * 2, 2)}",
             )
-        epoch, skip = divmod(start_step, per_epoch)
-        while True:
-            yield from self._epoch(groups, hookpoint, batch_tokens, seed, epoch, skip, guides)
-            epoch, skip = epoch + 1, 0
+        shuffle = Shuffle(
+            batch_tokens,
+            self.width(hookpoint),
+            self.dtype,
+            guides=partial(self._read_guides, guides=guides) if guides else None,
+            pairs=bool(guides and guides.pairs),
+        )
+        order = windows(groups, batch_tokens, seed, start_step, steps)
+        return ahead(shuffle.batches(order, partial(self._rows, hookpoint)), BATCHES_AHEAD)
 
-    def _epoch(
-        self,
-        groups: list[tuple[BlockInfo, int, int]],
-        hookpoint: HookPoint,
-        batch: int,
-        seed: int,
-        epoch: int,
-        skip: int,
-        guides: GuideColumns | None,
-    ) -> Iterator[np.ndarray]:
-        order = np.random.default_rng(stream_seed(seed, f"row-groups/{epoch}")).permutation(len(groups))
-        ahead = skip * batch
-        rest = np.empty((0, self.width(hookpoint) + (2 if guides else 0)), np.float32)
-        for number, window in enumerate(_windows([groups[i] for i in order])):
-            rows = sum(count for _, _, count in window)
-            if ahead >= rows:  # wholly before the cursor: not read at all
-                ahead -= rows
-                continue
-            shuffled = _permutation(rows, stream_seed(seed, f"rows/{epoch}/{number}"), bool(guides and guides.pairs))
-            parts = [self._read_group(group, hookpoint) for group in window]
-            if guides:
-                known = [self._read_guides(group, guides) for group in window]
-                parts = [np.concatenate(both, axis=1) for both in zip(parts, known, strict=True)]
-            values = np.concatenate(parts)[shuffled]
-            if guides:  # of the next row only the first of a pair knows which it is
-                values[1 if guides.pairs else 0 :: 2 if guides.pairs else 1, -1] = 0
-            values = values[ahead:]
-            ahead = 0
-            rest = np.concatenate([rest, values]) if len(rest) else values
-            while len(rest) >= batch:
-                yield rest[:batch]
-                rest = rest[batch:]
+    def same_document(self, batch_tokens: int, seed: int, split: Split = Split.TRAIN) -> tuple[float, float]:
+        """The chance that two rows of a batch are of one document, in the first window, and about that in a shuffle of
+        the whole split."""
+        blocks = self.blocks(split)
+        window = next(windows(row_groups(blocks), batch_tokens, seed))
+        counts: Counter[tuple[str, int]] = Counter()
+        for group in window.groups:
+            found, times = np.unique(self._token_columns(group)[0], return_counts=True)
+            counts.update({(group.block.name, int(d)): int(n) for d, n in zip(found, times, strict=True)})
+        pairs = sum(n * (n - 1) for n in counts.values())
+        rows, documents = sum(block.rows for block in blocks), sum(block.facts["documents"] for block in blocks)
+        return pairs / (window.rows * (window.rows - 1)), (rows / documents - 1) / (rows - 1)
 
     def label_values(self, variable: str | None) -> tuple[str, list[str]]:
         """The variable, by default the first, and the values it takes in TRAIN, in order. BadInput if there is none."""
@@ -203,61 +202,60 @@ class ActivationStore:
         return np.array([places.get(value, -1) for value in values], dtype=np.int64)
 
     @property
+    def streamed(self) -> bool:
+        """Whether rows of TRAIN are made when they are wanted."""
+        return any(block.facts.get(STREAMED) for block in self.manifest.blocks)
+
+    @property
     def _labels(self) -> Path:
         return self.folder.parent.parent / "labels"
 
-    def _read_guides(self, group: tuple[BlockInfo, int, int], guides: GuideColumns) -> np.ndarray:
+    @cached_property
+    def _tokens(self) -> TokenStore:
+        return TokenStore(self.folder.parent.parent / "tokens")
+
+    def _read_guides(self, group: Group, guides: GuideColumns) -> np.ndarray:
         """float32 [rows, 2]"""
-        block, first, count = group
-        key = (block.name, first, repr(guides))
+        key = (group.block.name, group.first, repr(guides))
         if key not in self._kept:
-            names = ["record", "position", "step"]
-            table = pq.ParquetFile(self.folder / block.file).read_row_group(first // ROW_GROUP_ROWS, columns=names)
-            record, position, step = (_plain(table[name]) for name in names)
-            same = (record[1:] == record[:-1]) & (step[1:] == step[:-1]) & (position[1:] == position[:-1] + 1)
-            label = np.full(count, -1)
+            document, position, step = self._token_columns(group)
+            same = (document[1:] == document[:-1]) & (step[1:] == step[:-1]) & (position[1:] == position[:-1] + 1)
+            label = np.full(group.rows, -1)
             if guides.label is not None:
-                label = self.labels(block, guides.label)[first : first + count]
+                label = self.labels(group.block, guides.label)[group.first : group.first + group.rows]
             self._kept[key] = np.stack([label, np.append(same, False)], axis=1).astype(np.float32)
         return self._kept[key]
 
-    def _read_group(self, group: tuple[BlockInfo, int, int], hookpoint: HookPoint) -> np.ndarray:
-        block, first, _ = group
-        name = str(hookpoint)
-        key = (block.name, first, name)
+    def _token_columns(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Document (a number within its block), position and step of each row of a group."""
+        if self.streamed:
+            columns = self._tokens.columns(next(b for b in self._tokens.blocks() if b.name == group.block.name))
+            document, position, step = (column[group.first : group.first + group.rows] for column in columns)
+            return document, position, step
+        names = ["record", "position", "step"]
+        table = self._open(group.block).read_row_group(group.number, columns=names)
+        record, position, step = (table[name].combine_chunks() for name in names)
+        return record.indices.to_numpy(), position.to_numpy(), step.to_numpy()
+
+    def _rows(self, hookpoint: HookPoint, groups: Iterator[Group]) -> Iterator[np.ndarray]:
+        """The rows of each group as they are stored, [rows, d_in]."""
+        if not self.streamed:
+            return map_ahead(partial(self._read_group, hookpoint), groups, READERS, GROUPS_AHEAD)
+        if self.feed is None:
+            raise Refused(
+                f"TRAIN of {self.folder} was not kept (activations.mode=stream); only train and sweep read it"
+            )
+        return self.feed(hookpoint, groups)
+
+    def _read_group(self, hookpoint: HookPoint, group: Group) -> np.ndarray:
+        key = (group.block.name, group.first, str(hookpoint))
         if key in self._kept:
             return self._kept[key]
-        file = pq.ParquetFile(self.folder / block.file)
-        table = file.read_row_group(first // ROW_GROUP_ROWS, columns=[name])
-        values = to_float32(table[name], table.schema.field(name))
-        if sum(len(kept) for kept in self._kept.values()) + len(values) <= WINDOW_ROWS:
+        table = self._open(group.block).read_row_group(group.number, columns=[str(hookpoint)])
+        values = from_column(table[str(hookpoint)])
+        if sum(len(kept) for kept in list(self._kept.values())) + len(values) <= KEPT_ROWS:
             self._kept[key] = values
         return values
 
-
-def _permutation(rows: int, seed: int, pairs: bool) -> np.ndarray:
-    """Of all rows, or of pairs of rows, a last odd one left out of the shuffle."""
-    random = np.random.default_rng(seed)
-    if not pairs:
-        return random.permutation(rows)
-    first = 2 * random.permutation(rows // 2)
-    return np.append(np.stack([first, first + 1], axis=1).ravel(), np.arange(rows // 2 * 2, rows))
-
-
-def _plain(column: pa.ChunkedArray) -> np.ndarray:
-    """Numbers, or the codes of a dictionary, which are the same within one row group."""
-    array = column.combine_chunks()
-    return (array.indices if isinstance(array, pa.DictionaryArray) else array).to_numpy()
-
-
-def _windows(groups: list[tuple[BlockInfo, int, int]]) -> Iterator[list[tuple[BlockInfo, int, int]]]:
-    window: list[tuple[BlockInfo, int, int]] = []
-    rows = 0
-    for group in groups:
-        window.append(group)
-        rows += group[2]
-        if rows >= WINDOW_ROWS:
-            yield window
-            window, rows = [], 0
-    if window:
-        yield window
+    def _open(self, block: BlockInfo) -> pq.ParquetFile:
+        return pq.ParquetFile(self.folder / block.file)

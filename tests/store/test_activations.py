@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from raysae.errors import BadInput, Refused
-from raysae.store import ActivationStore, Manifest, activations, write_block
+from raysae.store import ActivationStore, Manifest, order, write_block
 from raysae.store.activation_block import ActivationBlock, Tokens
 from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, encode, to_column, to_float32
 from raysae.types import HookPoint, Split
@@ -56,16 +56,16 @@ def make_store(folder: Path, rows: dict[str, int], dtype: str = "float16") -> Pa
                 statistics=statistics,
             )  # fmt: skip
         )
-    Manifest(kind="activations", fingerprint="f", blocks=tuple(blocks), extra={"widths": {str(POINT): WIDTH}}).write(
-        folder
-    )
+    Manifest(
+        kind="activations", fingerprint="f", blocks=tuple(blocks), extra={"widths": {str(POINT): WIDTH}, "dtype": dtype}
+    ).write(folder)
     return folder
 
 
 @pytest.fixture
 def small_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "ROW_GROUP_ROWS", 8)
-    monkeypatch.setattr(activations, "WINDOW_ROWS", 32)
+    monkeypatch.setattr(order, "ROW_GROUP_ROWS", 8)
+    monkeypatch.setattr(order, "WINDOW_ROWS", 32)
 
 
 def take(store: ActivationStore, count: int, **options: int) -> list[list[int]]:
@@ -92,6 +92,26 @@ def test_the_order_depends_on_seed_and_step_alone(tmp_path: Path) -> None:
     assert take(ActivationStore(folder), 25, seed=1) != whole
     for start in (1, 4, 9, 10, 11, 17):
         assert take(ActivationStore(folder), 25 - start, start_step=start) == whole[start:]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_so_many_steps_and_no_more(tmp_path: Path) -> None:
+    store = ActivationStore(make_store(tmp_path, {"train-0": 37, "train-1": 43, "train-2": 25}))
+    whole = take(store, 25)
+    for start, steps in ((0, 25), (3, 4), (9, 2), (10, 11), (7, 0)):
+        found = store.batches(POINT, 10, 0, start_step=start, steps=steps)
+        assert [batch[:, 0].astype(int).tolist() for batch in found] == whole[start : start + steps]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_how_often_two_rows_of_a_batch_are_of_one_document(tmp_path: Path) -> None:
+    store = ActivationStore(make_store(tmp_path, {"train-0": 37, "train-1": 43, "train-2": 24}))
+    window = next(order.windows(order.row_groups(store.blocks(Split.TRAIN)), 10, 0))
+    rows = np.concatenate([np.full(group.rows, int(group.block.name[-1])) for group in window.groups])
+    pairs = rows[:, None] == rows[None, :]  # each block is one document
+    chance, shuffled = store.same_document(10, 0)
+    assert chance == pytest.approx((pairs.sum() - len(rows)) / (len(rows) * (len(rows) - 1)))
+    assert shuffled == pytest.approx((104 / 3 - 1) / 103)
 
 
 def test_test_is_closed_to_who_did_not_ask(tmp_path: Path) -> None:

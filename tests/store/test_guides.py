@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysae.errors import BadInput
-from raysae.store import ActivationStore, GuideColumns, Manifest, activations, write_block
+from raysae.store import ActivationStore, GuideColumns, Manifest, order, write_block
 from raysae.store.schema import label_schema
 from raysae.types import Split
 from tests.store.test_activations import POINT, WIDTH, make_store
@@ -18,7 +18,7 @@ VALUES = ("add", None, "sub")
 
 @pytest.fixture(autouse=True)
 def small_groups(monkeypatch):
-    monkeypatch.setattr(activations, "ROW_GROUP_ROWS", 8)
+    monkeypatch.setattr(order, "ROW_GROUP_ROWS", 8)
 
 
 def make_labelled(run: Path, rows: dict[str, int]) -> ActivationStore:
