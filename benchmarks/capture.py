@@ -32,7 +32,8 @@ from raysae.models.families import blocks
 from raysae.models.load import load_model
 from raysae.pipeline import run
 from raysae.stages import capture
-from raysae.stages.capture import MAIN, Capturer, token_batches
+from raysae.stages.capture import MAIN, Capturer
+from raysae.stages.forward import token_batches
 from raysae.stages.progress import Reporter
 from raysae.stages.resources import disconnect
 from raysae.store import RunFolder, TokenStore

@@ -204,9 +204,9 @@ def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
     manifests = capture(experiment, folder.tokens, folder.activations, progress)
     rows = sum(manifest.rows for manifest in manifests.values())
-    progress.say(
-        f"{rows:,} tokens, {sum(m.bytes for m in manifests.values()) / 1e6:,.1f} MB, arms {', '.join(manifests)}"
-    )
+    streamed = "" if experiment.activations.mode == "cache" else "; TRAIN will be streamed"
+    size = sum(manifest.bytes for manifest in manifests.values()) / 1e6
+    progress.say(f"{rows:,} tokens, {size:,.1f} MB, arms {', '.join(manifests)}{streamed}")
 
 
 def _sweep_finished(experiment: Experiment, folder: RunFolder) -> bool:

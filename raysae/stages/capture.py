@@ -1,30 +1,34 @@
 """Token blocks -> activation blocks. Unit of work: one token block of one arm, named by the token block.
 
 The real model and its random-weights twin go through the same actors: an arm is only another model in the same place.
-A block is captured in portions of whole documents that fit in memory. Within one, documents are sorted by length and
-batched by a token budget, so that padding stays small and is never stored; the rows are written in the order of the
-token block, while the model reads the next portion.
+A block is captured in portions of whole documents that fit in memory; the rows are written in the order of the token
+block, while the model reads the next portion. Where activations are streamed (stream.py), TRAIN leaves only its
+statistics here, and the other splits the documents that somebody will read.
 """
 
+import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from raysae.errors import BadInput
-from raysae.models.capture import capture as capture_activations
 from raysae.models.capture import width
 from raysae.models.load import describe, load_model, model_inputs, random_twin
+from raysae.stages.forward import Forward
+from raysae.stages.pieces import pieces
 from raysae.stages.preflight import check_room
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, TokenStore, finished_blocks, write_block
-from raysae.store.activation_block import ActivationBlock, Tokens
-from raysae.store.schema import ROW_GROUP_ROWS
+from raysae.store.activation_block import ActivationBlock, Statistics, Tokens
+from raysae.store.activations import STREAMED
+from raysae.store.schema import ROW_GROUP_ROWS, check_storable
 from raysae.types import Experiment
 from raysae.types.experiment import CaptureConfig, ModelConfig, fingerprint, stream_seed
 
@@ -38,6 +42,8 @@ MODEL_ARMS = (MAIN, TWIN)
 
 Document = tuple[str, np.ndarray, np.ndarray]
 """Record, token ids, step of each token."""
+Values = dict[str, np.ndarray]
+"""float32 [tokens, width] per hook point."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Job:
     tokens: Path
     out: Path
     fingerprints: dict[str, str]
+
+    @property
+    def widths(self) -> dict[str, int]:
+        row = describe(self.model)
+        return {str(point): width(row, point) for point in self.capture.hookpoints}
 
 
 def arms(experiment: Experiment) -> tuple[str, ...]:
@@ -76,143 +87,122 @@ def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProg
     store = TokenStore(tokens)
     marks = fingerprints(experiment, store.manifest)
     job = Job(experiment.model, twin_seed(experiment), experiment.capture, tokens.absolute(), out.absolute(), marks)
-    blocks = store.blocks()
+    work = pieces(experiment, store)
     done: dict[str, dict[str, BlockInfo]] = {
-        arm: finished_blocks(out / arm, [block.name for block in blocks], mark) for arm, mark in marks.items()
+        arm: finished_blocks(out / arm, [piece.block.name for piece in work], mark) for arm, mark in marks.items()
     }
-    progress.total(store.tokens * len(marks))
+    waiting = [(arm, piece) for arm in marks for piece in work if piece.block.name not in done[arm]]
+    progress.total(sum(piece.tokens for piece in work) * len(marks))
     progress.advance(
-        sum(info.rows for found in done.values() for info in found.values()), "resuming" if any(done.values()) else ""
+        sum(piece.tokens for arm in marks for piece in work if piece.block.name in done[arm]),
+        "resuming" if any(done.values()) else "",
     )
-    waiting = [(arm, block) for arm in marks for block in blocks if block.name not in done[arm]]
-    items = [{"arm": arm, "block": block.model_dump(mode="json")} for arm, block in waiting]
-    config = experiment.capture
-    row = describe(experiment.model)
-    widths = {str(point): width(row, point) for point in config.hookpoints}
     if waiting:
-        progress.say(check_room(out, [block for _, block in waiting], widths, config.dtype))
+        written = [piece for _, piece in waiting if piece.kept]
+        progress.say(check_room(out, [piece.tokens for piece in written], job.widths, job.capture.dtype))
+    items = [{"arm": arm, **piece.item()} for arm, piece in waiting]
+    config = experiment.capture
     for answer in map_blocks(
         Capturer, (job,), items, actors=config.actors, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor
     ):
         info = BlockInfo.model_validate(answer["block"])
         done[answer["arm"]][info.name] = info
-        progress.advance(info.rows, f"{answer['arm']}: {info.name}")
+        progress.advance(answer["tokens"], f"{answer['arm']}: {info.name}")
     manifests = {}
     for arm, mark in marks.items():
         extra = {
             "arm": arm,
-            "widths": widths,
+            "widths": job.widths,
             "dtype": config.dtype,
             "model": experiment.model.name,
             "twin_seed": job.twin_seed,
         }
         manifests[arm] = Manifest(
-            kind="activations", fingerprint=mark, blocks=tuple(done[arm][block.name] for block in blocks), extra=extra
+            kind="activations",
+            fingerprint=mark,
+            blocks=tuple(done[arm][piece.block.name] for piece in work),
+            extra=extra,
         )
         manifests[arm].write(out / arm)
     return manifests
 
 
+def make_forward(job: Job, arm: str) -> Forward:
+    """The model of an arm, ready to be read."""
+    import torch
+
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = load_model(job.model, device) if arm == MAIN else random_twin(job.model, job.twin_seed, device)
+    return Forward(model, job.capture.hookpoints, job.capture.batch_tokens)
+
+
 class Capturer:
-    """Holds the hooked models of the arms it was asked for; token block -> activation block."""
+    """Holds the hooked models of the arms it was asked for; token block -> activation block, or only its statistics."""
 
     def __init__(self, job: Job) -> None:
-        import torch
-
-        logging.getLogger("transformers").setLevel(logging.ERROR)
-        self.job = job
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.models: dict[str, Any] = {}
+        self.job, self.widths = job, job.widths
+        self.models: dict[str, Forward] = {}
         self.store = TokenStore(job.tokens)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        arm, block = item["arm"], BlockInfo.model_validate(item["block"])
-        documents = list(self.store.documents(block))
+        arm, block, kept = item["arm"], BlockInfo.model_validate(item["block"]), item["kept"]
+        documents = list(islice(self.store.documents(block), item["documents"]))
+        read = sum(len(ids) for _, ids, _ in documents)
         statistics: dict[str, Any] = {}
+        write = self._write if kept else self._measure
         info = write_block(
             self.job.out / arm,
             block.name,
-            ".parquet",
+            ".parquet" if kept else ".statistics.json",
             self.job.fingerprints[arm],
-            sum(len(ids) for _, ids, _ in documents),
-            lambda path: statistics.update(self._write(path, self._model(arm), documents)),
+            read if kept else block.facts["tokens"],
+            lambda path: statistics.update(write(path, self._forward(arm), documents)),
             learnt=lambda: {"statistics": statistics},
             split=block.facts["split"],
-            documents=len(documents),
+            documents=len(documents) if kept else block.rows,
+            **({} if kept else {STREAMED: True}),
         )
-        return {"arm": arm, "block": info.model_dump(mode="json")}
+        return {"arm": arm, "block": info.model_dump(mode="json"), "tokens": read}
 
-    def _model(self, arm: str) -> Any:
+    def _forward(self, arm: str) -> Forward:
         if arm not in self.models:
-            model = self.job.model
-            twin = arm != MAIN
-            self.models[arm] = (
-                random_twin(model, self.job.twin_seed, self.device) if twin else load_model(model, self.device)
-            )
+            self.models[arm] = make_forward(self.job, arm)
         return self.models[arm]
 
-    def _write(self, path: Path, model: Any, documents: Sequence[Document]) -> dict[str, Any]:
-        row = describe(self.job.model)
-        widths = {str(point): width(row, point) for point in self.job.capture.hookpoints}
-        most = max(PORTION_FLOATS // sum(widths.values()), ROW_GROUP_ROWS)
-        records = [record for record, _, _ in documents]
-        with (
-            ActivationBlock(path, records, widths, self.job.capture.dtype) as block,
-            ThreadPoolExecutor(1, "write") as beside,
-        ):
+    def _write(self, path: Path, forward: Forward, documents: Sequence[Document]) -> dict[str, Any]:
+        with ActivationBlock(
+            path, [record for record, _, _ in documents], self.widths, self.job.capture.dtype
+        ) as block:
+            self._run(forward, documents, block.add)
+        return block.statistics()
+
+    def _measure(self, path: Path, forward: Forward, documents: Sequence[Document]) -> dict[str, Any]:
+        """Nothing is stored, and what could not be is refused all the same."""
+        statistics, records = Statistics(self.widths), [record for record, _, _ in documents]
+
+        def look(tokens: Tokens, values: Values) -> None:
+            for name, array in values.items():
+                check_storable(array, self.job.capture.dtype, partial(tokens.place, records, name))
+            statistics.add(values)
+
+        self._run(forward, documents, look)
+        path.write_text(json.dumps(statistics.found(), allow_nan=False))
+        return statistics.found()
+
+    def _run(self, forward: Forward, documents: Sequence[Document], keep: Callable[[Tokens, Values], None]) -> None:
+        """Every portion through the model and then to `keep`, which runs beside the next."""
+        most = max(PORTION_FLOATS // sum(self.widths.values()), ROW_GROUP_ROWS)
+        with ThreadPoolExecutor(1, "write") as beside:
             written: Future[None] | None = None
             for portion in portions([len(ids) for _, ids, _ in documents], most):
                 chosen = documents[portion.start : portion.stop]
-                values = self._run(model, [ids for _, ids, _ in chosen])
+                values = forward([ids for _, ids, _ in chosen])
                 if written is not None:
                     written.result()
-                written = beside.submit(block.add, _tokens(portion, chosen), values)
+                written = beside.submit(keep, _tokens(portion, chosen), values)
             if written is not None:
                 written.result()
-        return block.statistics()
-
-    def _run(self, model: Any, documents: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-        """float32 [tokens, d] per hook point, in document order."""
-        lengths = [len(ids) for ids in documents]
-        starts = np.concatenate([[0], np.cumsum(lengths)])
-        out: dict[str, np.ndarray] = {}
-        for batch in token_batches(lengths, self.job.capture.batch_tokens):
-            for rows, values in self._forward(model, documents, batch):
-                for point, array in values.items():
-                    target = out.setdefault(point, np.empty((starts[-1], array.shape[-1]), np.float32))
-                    for row, i in enumerate(rows):
-                        target[starts[i] : starts[i + 1]] = array[row, : lengths[i]]
-        return out
-
-    def _forward(
-        self, model: Any, documents: Sequence[np.ndarray], batch: list[int]
-    ) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-        """The batch at once, or its halves where the device has too little memory for it."""
-        import torch
-
-        ids = np.zeros((len(batch), max(len(documents[i]) for i in batch)), np.int64)
-        mask = np.zeros_like(ids)
-        for row, i in enumerate(batch):
-            ids[row, : len(documents[i])] = documents[i]
-            mask[row, : len(documents[i])] = 1
-        try:
-            input_ids, seen = torch.from_numpy(ids).to(self.device), torch.from_numpy(mask).to(self.device)
-            tensors = capture_activations(model, input_ids, seen, self.job.capture.hookpoints)
-        except torch.OutOfMemoryError as error:
-            if len(batch) == 1:
-                raise BadInput(
-                    f"a document of {ids.shape[1]} tokens does not fit into the memory of {self.device} ({error})",
-                    "allowed: documents that do",
-                    f"type tokenizer.ctx_len={ids.shape[1] // 2} or model.dtype=bfloat16",
-                ) from error
-            tensors = None
-        if tensors is None:
-            torch.cuda.empty_cache()
-            half = len(batch) // 2
-            yield from self._forward(model, documents, batch[:half])
-            yield from self._forward(model, documents, batch[half:])
-        else:
-            yield batch, {str(point): tensor.float().cpu().numpy() for point, tensor in tensors.items()}
 
 
 def _tokens(portion: range, documents: Sequence[Document]) -> Tokens:
@@ -235,18 +225,3 @@ def portions(lengths: Sequence[int], most: int) -> Iterator[range]:
         tokens += length
     if lengths:
         yield range(first, len(lengths))
-
-
-def token_batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of documents, longest first, so that documents x longest <= batch_tokens (one document at least)."""
-    batch: list[int] = []
-    longest = 0
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * longest > batch_tokens:
-            yield batch
-            batch = []
-        if not batch:
-            longest = lengths[i]
-        batch.append(i)
-    if batch:
-        yield batch

@@ -7,14 +7,15 @@ the least step of the group, and an SAE that is further waits until the stream h
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from typing import Any, NamedTuple
 
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, make_trainer
+from raysae.stages.stream import shared
 from raysae.store import ActivationStore, Checkpoints
 from raysae.training import AllReduce, Diverged, SAETrainer
 from raysae.training.guides import GUIDE_COLUMNS, Guides, guides_of
+from raysae.types import HookPoint
 
 HISTORY_STEPS = 25
 """Steps between two points of the training curves: the only moments the device is asked for numbers."""
@@ -26,6 +27,8 @@ class Place(NamedTuple):
     rank: int = 0
     world: int = 1
     all_reduce: AllReduce = lambda flat: None
+    broadcast: Callable[[Any], None] = lambda tensor: None
+    """Of a tensor of rank 0, in place."""
 
 
 class Course:
@@ -79,7 +82,7 @@ def train_together(
 
     first = jobs[0]
     device = torch.device("cuda" if first.train.gpu and torch.cuda.is_available() else "cpu")
-    store = ActivationStore(first.activations)
+    store = ActivationStore(first.activations, feed=first.made_by.rows if first.made_by else None)
     courses = [Course(job, store, device) for job in jobs]
     start = min(course.trainer.steps_done for course in courses)
     last = max(job.train.steps for job in jobs)
@@ -87,7 +90,11 @@ def train_together(
     per_shard = first.train.batch_tokens // first.train.shards
     stream = first.stream
     guided = stream.guides is not None
-    for step, batch in enumerate(islice(stream.batches(store, start), last - start), start):
+    batches = stream.batches(store, start, last - start)
+    if store.streamed and place.world > 1:
+        columns = store.width(HookPoint.parse(first.hookpoint)) + (GUIDE_COLUMNS if guided else 0)
+        batches = shared(batches, last - start, (first.train.batch_tokens, columns), place, device)
+    for step, batch in enumerate(batches, start):
         shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]).to(device) for s in mine]
         guides = [guides_of(shard) for shard in shards] if guided else None
         shards = [shard[:, :-GUIDE_COLUMNS] for shard in shards] if guides else shards

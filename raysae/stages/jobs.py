@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,6 +10,8 @@ from raysae.saes import build
 from raysae.stages.capture import MAIN, TWIN
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.gaussian import gaussian_batches
+from raysae.stages.pieces import WATCHED_ROWS
+from raysae.stages.stream import Source, source
 from raysae.store import ActivationStore, GuideColumns, Manifest
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS
@@ -18,10 +21,6 @@ from raysae.types.learning import LossConfig, SAEConfig, TrainConfig
 
 BATCHES: dict[str, Callable[..., Iterator[Any]]] = {"gaussian": gaussian_batches}
 """Arms that are trained on something else than the rows of the store."""
-
-
-WATCHED_ROWS = 4096
-"""FIT tokens that the training curves are also drawn for."""
 
 
 class Stream(NamedTuple):
@@ -42,12 +41,15 @@ class Stream(NamedTuple):
     guides: GuideColumns | None
     """What the probe and the temporal term read."""
 
-    def batches(self, store: ActivationStore, start_step: int) -> Iterator[Any]:
-        """Endless float32 [batch_tokens, d_in], and two columns more with `guides`."""
+    def batches(self, store: ActivationStore, start_step: int, steps: int) -> Iterator[Any]:
+        """`steps` float32 [batch_tokens, d_in], with two columns more where there are `guides`."""
         point = HookPoint.parse(self.hookpoint)
         if self.source in BATCHES:
-            return BATCHES[self.source](store, point, self.batch_tokens, self.order, start_step=start_step)
-        return store.batches(point, self.batch_tokens, self.order, start_step=start_step, guides=self.guides)
+            endless = BATCHES[self.source](store, point, self.batch_tokens, self.order, start_step=start_step)
+            return islice(endless, steps)
+        return store.batches(
+            point, self.batch_tokens, self.order, start_step=start_step, steps=steps, guides=self.guides
+        )
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class SAEJob:
     provenance: dict[str, Any]
     order: str
     """Name of the seed stream that orders its data."""
+    made_by: Source | None
+    """Of its rows, where they are streamed."""
 
     @property
     def name(self) -> str:
@@ -87,7 +91,8 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     jobs = []
     for arm in trained_arms(experiment):
         home = activations / (TWIN if arm == TWIN else MAIN)
-        source = Manifest.read(home)
+        manifest = Manifest.read(home)
+        made_by = source(experiment, home.name) if ActivationStore(home).streamed else None
         loss = experiment.loss.model_copy(update={"decorrelation": 0.0}) if arm == PLAIN else experiment.loss
         for seed in experiment.train.seed_numbers:
             parts = {"sae": identity["sae"], "loss": loss.model_dump(mode="json"), "train": identity["train"]}
@@ -95,7 +100,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                 {
                     **parts,
                     "hookpoint": str(experiment.hookpoint),
-                    "activations": source.fingerprint,
+                    "activations": manifest.fingerprint,
                     "seed": seed,
                     "run": experiment.seed,
                     **({} if arm in (MAIN, TWIN, PLAIN) else {"null": arm}),
@@ -124,6 +129,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     mark,
                     provenance,
                     order=f"sae/{seed}/order",
+                    made_by=made_by,
                 )
             )
     return jobs

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raysae.errors import BadInput
-from raysae.store import BlockInfo
 from raysae.store.schema import ROW_GROUP_ROWS
 
 NUMBER_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
@@ -17,23 +16,23 @@ PART_BYTES = 1024
 """Of each column of each row group: headers and footer."""
 
 
-def block_bytes(block: BlockInfo, widths: Mapping[str, int], dtype: str) -> int:
+def block_bytes(tokens: int, widths: Mapping[str, int], dtype: str) -> int:
     """What the activations of a token block take at most: numbers that cannot be compressed, and their description."""
-    tokens, components = block.facts["tokens"], sum(widths.values())
+    components = sum(widths.values())
     numbers = tokens * (components * NUMBER_BYTES[dtype] + TOKEN_BYTES)
     parts = (-(-tokens // ROW_GROUP_ROWS) + 1) * (len(widths) + 4)  # and the receipt counts as one row group
     return numbers + parts * PART_BYTES + components * STATISTIC_BYTES
 
 
-def check_room(out: Path, blocks: Sequence[BlockInfo], widths: Mapping[str, int], dtype: str) -> str:
-    """Of the token blocks still to be captured, once per arm: the estimate with its arithmetic, as one line.
+def check_room(out: Path, blocks: Sequence[int], widths: Mapping[str, int], dtype: str) -> str:
+    """Of the tokens of each block still to be written, once per arm: the estimate with its arithmetic, as one line.
 
     Raises BadInput where it is more than is free on the disk of `out`. A quota is not seen.
     """
     there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(there).free
-    most = sum(block_bytes(block, widths, dtype) for block in blocks)
-    tokens = sum(block.facts["tokens"] for block in blocks)
+    most = sum(block_bytes(tokens, widths, dtype) for tokens in blocks)
+    tokens = sum(blocks)
     sum_of_widths = sum(widths.values())
     said = f"{tokens:,} tokens x {sum_of_widths:,} numbers x {NUMBER_BYTES[dtype]} bytes = {_size(most)} at most"
     if most > free:

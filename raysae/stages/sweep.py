@@ -84,13 +84,16 @@ def sweep(
         for number, point in enumerate(points)
     ]
     todo = [trial for trial in trials if _finished(trial) is None]
+    concurrent, together = experiment.sweep.concurrent, experiment.train.together
+    if base.made_by is not None:  # rows that are made once are for all points at once
+        concurrent, together = 1, len(trials)
     steps = experiment.sweep.steps
     progress.total(len(trials) * steps)
     progress.at((len(trials) - len(todo)) * steps)
     if todo:
         connect()
         with halting(out):
-            _run(todo, out.absolute(), experiment.sweep.concurrent, experiment.train.together, progress)
+            _run(todo, out.absolute(), concurrent, together, progress)
     rows = []
     for trial, point in zip(trials, points, strict=True):
         result = _finished(trial)

@@ -38,6 +38,7 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
     progress.at(before)
     if todo:
         progress.say(f"memory of a worker: {_memory(todo, experiment).text}")
+        progress.say(_mixing(todo[0]))
         board = out.absolute() / PROGRESS_FILE
         connect()
         with halting(out):
@@ -69,6 +70,13 @@ def _memory(todo: list[SAEJob], experiment: Experiment) -> Memory:
     widest = d_in * max(job.sae.expansion for job in todo)
     most = max(len(group) for group in groups(todo, config.together))
     return estimate(d_in, widest, config.batch_tokens, config.shards, config.workers, most)
+
+
+def _mixing(job: SAEJob) -> str:
+    batch, whole = ActivationStore(job.activations).same_document(job.train.batch_tokens, job.stream.order)
+    return (
+        f"two rows of a batch are of one document with a chance of {batch:.2%} ({whole:.2%} were all of TRAIN shuffled)"
+    )
 
 
 def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:
@@ -123,13 +131,19 @@ def _loop(config: dict[str, Any]) -> None:
     context = ray.train.get_context()
     nccl = torch.distributed.get_backend() == "nccl"
     all_reduce = torch.distributed.all_reduce if nccl else pairwise_sum
-    place = Place(context.get_world_rank(), context.get_world_size(), all_reduce)
+    place = Place(context.get_world_rank(), context.get_world_size(), all_reduce, _broadcast)
     board = Path(config["board"])
     try:
         train_all(config["jobs"], board, place)
     except RaysaeError as error:
         if place.rank == 0:
             write_json(board, {"error": str(error), "status": error.status})
+
+
+def _broadcast(tensor: Any) -> None:
+    import torch.distributed
+
+    torch.distributed.broadcast(tensor, 0)
 
 
 def train_all(jobs: list[SAEJob], board: Path, place: Place) -> None:

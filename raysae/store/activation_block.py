@@ -25,6 +25,10 @@ class Tokens(NamedTuple):
     step: np.ndarray
     """int16"""
 
+    def place(self, records: Any, hookpoint: str, row: int) -> str:
+        """Where a row is, for a message."""
+        return f"{hookpoint}, token {self.position[row]} of {records[int(self.record[row])]}"
+
 
 class ActivationBlock:
     """Takes rows in any portion and writes them in row groups of ROW_GROUP_ROWS, so that the reader finds each by
@@ -45,33 +49,22 @@ class ActivationBlock:
         self.file = pq.ParquetWriter(path, self.schema, **options)
         self.waiting: list[pa.Table] = []
         self.rows = 0
-        self._sums = {name: _Sums(np.zeros(width), 0.0, 0.0) for name, width in widths.items()}
+        self._statistics = Statistics(widths)
 
     def add(self, tokens: Tokens, values: dict[str, np.ndarray]) -> None:
         """`values`: float32 [rows, width] per hook point. BadInput for what the storage type cannot hold."""
-
-        def place(name: str, row: int) -> str:
-            return f"{name}, token {tokens.position[row]} of {self.records[int(tokens.record[row])]}"
-
         columns = [pa.DictionaryArray.from_arrays(tokens.record, self.records)]
         columns += [pa.array(column) for column in tokens[1:]]
         for name, array in values.items():
-            stored = encode(array, self.dtype, partial(place, name))
+            stored = encode(array, self.dtype, partial(tokens.place, self.records, name))
             columns.append(to_column(stored, self.schema.field(name)))
-            self._sums[name] = self._sums[name].plus(array)
+        self._statistics.add(values)
         self.waiting.append(pa.table(columns, schema=self.schema))
         self._write(ROW_GROUP_ROWS)
 
     def statistics(self) -> dict[str, dict[str, Any]]:
-        """Per hook point: mean [width], rms and largest magnitude over all rows."""
-        return {
-            name: {
-                "mean": (sums.values / self.rows).tolist(),
-                "rms": float(np.sqrt(sums.squares / (self.rows * len(sums.values)))),
-                "max": sums.largest,
-            }
-            for name, sums in self._sums.items()
-        }
+        """Of all rows."""
+        return self._statistics.found()
 
     def _write(self, least: int) -> None:
         table = pa.concat_tables(self.waiting)
@@ -97,6 +90,31 @@ def _with_its_own_records(group: pa.Table) -> pa.Table:
     codes = record.indices.to_numpy()  # never falling: rows are in the order of the records
     own = pa.DictionaryArray.from_arrays(codes - codes[0], record.dictionary[codes[0] : codes[-1] + 1])
     return group.set_column(0, group.schema.field("record"), own)
+
+
+class Statistics:
+    """Moments of rows that come in portions."""
+
+    def __init__(self, widths: dict[str, int]) -> None:
+        self.rows = 0
+        self._sums = {name: _Sums(np.zeros(width), 0.0, 0.0) for name, width in widths.items()}
+
+    def add(self, values: dict[str, np.ndarray]) -> None:
+        """`values`: float32 [rows, width] per hook point."""
+        for name, array in values.items():
+            self._sums[name] = self._sums[name].plus(array)
+        self.rows += len(next(iter(values.values())))
+
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Per hook point: mean [width], rms and largest magnitude."""
+        return {
+            name: {
+                "mean": (sums.values / self.rows).tolist(),
+                "rms": float(np.sqrt(sums.squares / (self.rows * len(sums.values)))),
+                "max": sums.largest,
+            }
+            for name, sums in self._sums.items()
+        }
 
 
 class _Sums(NamedTuple):

@@ -90,10 +90,10 @@ def decode(stored: np.ndarray, dtype: str, out: np.ndarray) -> None:
     torch.from_numpy(out).copy_(tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor)
 
 
-def encode(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> np.ndarray:
-    """float32 [rows, width] -> the storage type. An overflow or a NaN is refused, never clipped or zeroed.
+def check_storable(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> None:
+    """BadInput for a NaN, an infinity or, in float16, an overflow: never clipped or zeroed.
 
-    Raises BadInput naming the first such token (`place` says where a row is), its value and the cure.
+    It names the first such token (`place` says where a row is), its value and the cure.
     """
     bad = ~np.isfinite(values)
     if bad.any():
@@ -104,9 +104,6 @@ def encode(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> np.nd
             "allowed: finite activations",
             "check the model's weights, or type model.dtype=float32",
         )
-    if dtype == "bfloat16":
-        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
-        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # round to nearest even
     peak = float(np.abs(values).max(initial=0))
     if dtype == "float16" and peak > float(np.finfo(np.float16).max):
         row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
@@ -115,4 +112,12 @@ def encode(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> np.nd
             "allowed: magnitudes up to 65504",
             "type capture.dtype=bfloat16 or capture.dtype=float32",
         )
+
+
+def encode(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> np.ndarray:
+    """float32 [rows, width] -> the storage type. BadInput for what `check_storable` refuses."""
+    check_storable(values, dtype, place)
+    if dtype == "bfloat16":
+        bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # round to nearest even
     return values.astype(dtype)

@@ -27,12 +27,19 @@ class TokenStore:
         for record, ids, step in zip(*(table[name].to_pylist() for name in table.column_names), strict=True):
             yield record, np.asarray(ids, np.int32), np.asarray(step, np.int16)
 
+    def flat(self, block: BlockInfo) -> tuple[np.ndarray, list[int]]:
+        """Ids int32 [tokens of the block], and where each document begins and the last ends."""
+        ids = pq.read_table(self.folder / block.file, columns=["input_ids"])["input_ids"].combine_chunks()
+        starts = ids.offsets.to_numpy()
+        return ids.flatten().to_numpy(), (starts - starts[0]).tolist()
+
     def columns(self, block: BlockInfo) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Document (its row in the block), position and step of each token of a block."""
         step = pq.read_table(self.folder / block.file, columns=["step"])["step"].combine_chunks()
         starts = step.offsets.to_numpy()
         document = np.repeat(np.arange(len(step)), np.diff(starts))
-        return document, np.arange(len(document)) - (starts - starts[0])[document], step.flatten().to_numpy()
+        position = np.arange(len(document)) - (starts - starts[0])[document]
+        return document, position, step.flatten().to_numpy()
 
     def labels(self, block: BlockInfo) -> dict[str, np.ndarray]:
         """Variable -> object array [tokens of the block], None where the variable is not defined.

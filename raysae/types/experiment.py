@@ -60,8 +60,9 @@ class CaptureConfig(Part):
 class ActivationsConfig(Part):
     """Where activations live between capture and training."""
 
-    mode: Annotated[Literal["cache"], Field(json_schema_extra=RUN_ONLY)] = "cache"
-    """`cache` writes Parquet blocks."""
+    mode: Annotated[Literal["cache", "stream"], Field(json_schema_extra=RUN_ONLY)] = "cache"
+    """`cache` writes Parquet blocks; `stream` makes the activations of TRAIN while training asks for them, once per SAE
+    seed and epoch, and writes only those of FIT and TEST that are read."""
 
 
 class ProtocolConfig(Part):

@@ -15,17 +15,15 @@ from raysae.models.capture import capture as capture_activations
 from raysae.models.load import load_model
 from raysae.stages import capture
 from raysae.stages.capture import Capturer, portions
+from raysae.stages.forward import Forward
 from raysae.types import Experiment, HookPoint
 
 POINT = HookPoint(layer=1, site="resid_post")
 DOCUMENTS = [np.arange(2, 2 + length) for length in (7, 3, 12, 3, 9)]
 
 
-def capturer(batch_tokens: int) -> Any:
-    config = Experiment.model_validate({"name": "c", "capture": {"batch_tokens": batch_tokens}}).capture
-    made = Capturer.__new__(Capturer)
-    made.job, made.device = SimpleNamespace(capture=config), "cpu"
-    return made
+def forward(batch_tokens: int) -> Forward:
+    return Forward(load_model(Experiment.model_validate({"name": "c"}).model), [POINT], batch_tokens)
 
 
 def alone(model: Any) -> np.ndarray:
@@ -48,13 +46,11 @@ def test_portions_hold_every_document_once_in_order_and_no_more_than_fits(length
 
 @pytest.mark.parametrize("batch_tokens", [4, 24, 8192])
 def test_a_batch_gives_each_document_what_it_gets_alone(batch_tokens: int) -> None:
-    model = load_model(Experiment.model_validate({"name": "c"}).model)
-    found = capturer(batch_tokens)._run(model, DOCUMENTS)[str(POINT)]
-    np.testing.assert_allclose(found, alone(model), rtol=1e-4, atol=1e-5)
+    tried = forward(batch_tokens)
+    np.testing.assert_allclose(tried(DOCUMENTS)[str(POINT)], alone(tried.model), rtol=1e-4, atol=1e-5)
 
 
 def test_too_little_memory_halves_the_batch_and_keeps_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model(Experiment.model_validate({"name": "c"}).model)
     tried: list[int] = []
 
     def small(model: Any, ids: torch.Tensor, mask: torch.Tensor, points: Any) -> Any:
@@ -63,13 +59,15 @@ def test_too_little_memory_halves_the_batch_and_keeps_the_rows(monkeypatch: pyte
             raise torch.OutOfMemoryError("no room")
         return capture_activations(model, ids, mask, points)
 
-    monkeypatch.setattr(capture, "capture_activations", small)
-    found = capturer(8192)._run(model, DOCUMENTS)[str(POINT)]
+    monkeypatch.setattr("raysae.stages.forward.capture_activations", small)
+    run = forward(8192)
+    np.testing.assert_allclose(run(DOCUMENTS)[str(POINT)], alone(run.model), rtol=1e-4, atol=1e-5)
     assert tried == [5, 2, 3, 1, 2]
-    np.testing.assert_allclose(found, alone(model), rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(capture, "capture_activations", lambda *_: small(model, torch.zeros(3, 12), torch.ones(1), ()))
+    monkeypatch.setattr(
+        "raysae.stages.forward.capture_activations", lambda *_: small(run.model, torch.zeros(3, 12), torch.ones(1), ())
+    )
     with pytest.raises(BadInput, match="a document of 12 tokens does not fit.*type tokenizer.ctx_len=6"):
-        capturer(12)._run(model, DOCUMENTS)
+        forward(12)(DOCUMENTS)
 
 
 def test_a_block_cut_into_portions_holds_the_rows_of_one_that_is_not(
@@ -78,14 +76,13 @@ def test_a_block_cut_into_portions_holds_the_rows_of_one_that_is_not(
     import pyarrow.parquet as pq
 
     experiment = Experiment.model_validate({"name": "c"})
-    model = load_model(experiment.model)
     documents = [(f"r{i}", ids.astype(np.int32), np.zeros(len(ids), np.int16)) for i, ids in enumerate(DOCUMENTS)]
-    one = capturer(8192)
-    one.job.model = experiment.model
-    whole = one._write(tmp_path / "whole", model, documents)
+    one = Capturer.__new__(Capturer)
+    one.job, one.widths = SimpleNamespace(capture=experiment.capture), {str(POINT): 64}
+    whole = one._write(tmp_path / "whole", forward(8192), documents)
     monkeypatch.setattr(capture, "ROW_GROUP_ROWS", 10)
     monkeypatch.setattr(capture, "PORTION_FLOATS", 1)
-    parts = one._write(tmp_path / "parts", model, documents)
+    parts = one._write(tmp_path / "parts", forward(8192), documents)
     tables = [pq.read_table(tmp_path / name) for name in ("whole", "parts")]
     for name in ("record", "position", "token_id", "step"):
         assert tables[0][name].to_pylist() == tables[1][name].to_pylist()

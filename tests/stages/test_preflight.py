@@ -8,14 +8,10 @@ import pytest
 
 from raysae.stages import capture
 from raysae.stages.preflight import block_bytes, check_room
-from raysae.store import BlockInfo, Manifest, TokenStore
+from raysae.store import Manifest, TokenStore
 from tests.runs import copy_before, in_process, overrides
 
 WIDTHS = {"layers.1.resid_post": 64, "layers.0.mlp_out": 64}
-
-
-def block(tokens: int) -> BlockInfo:
-    return BlockInfo(name="b", file="b", rows=1, bytes=1, sha256="", fingerprint="f", facts={"tokens": tokens})
 
 
 def room(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +21,7 @@ def room(free: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("dtype", "size"), [("float16", 2), ("bfloat16", 2), ("float32", 4)])
 def test_the_estimate_of_a_large_block_is_its_numbers_and_a_hundredth(dtype: str, size: int) -> None:
     numbers = 2_097_152 * 2 * 1024 * size
-    assert 1 < block_bytes(block(2_097_152), {"a": 1024, "b": 1024}, dtype) / numbers < 1.01
+    assert 1 < block_bytes(2_097_152, {"a": 1024, "b": 1024}, dtype) / numbers < 1.01
 
 
 def test_the_estimate_is_never_less_than_what_is_written_nor_much_more(undisturbed: Path) -> None:
@@ -36,7 +32,7 @@ def test_the_estimate_is_never_less_than_what_is_written_nor_much_more(undisturb
         sizes = [
             (
                 written[info.name].bytes + (folder / f"{info.name}.json").stat().st_size,
-                block_bytes(info, WIDTHS, "float16"),
+                block_bytes(info.facts["tokens"], WIDTHS, "float16"),
             )
             for info in tokens
         ]
@@ -47,7 +43,7 @@ def test_the_estimate_is_never_less_than_what_is_written_nor_much_more(undisturb
 
 def test_only_what_is_not_there_yet_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     room(10_000_000, monkeypatch)
-    assert check_room(tmp_path / "new", [block(100), block(200)], {"a": 1000, "b": 500}, "float32") == (
+    assert check_room(tmp_path / "new", [100, 200], {"a": 1000, "b": 500}, "float32") == (
         "to write: 300 tokens x 1,500 numbers x 4 bytes = 2.0 MB at most; 10.0 MB free"
     )
 

@@ -9,9 +9,9 @@ import torch
 
 from raysae.falsification.metrics import fidelity
 from raysae.models.capture import splice
-from raysae.stages.capture import token_batches
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
+from raysae.stages.forward import token_batches
 from raysae.types import Metric
 
 Edit = Callable[[torch.Tensor], torch.Tensor]

@@ -13,9 +13,10 @@ import torch
 from raysae.corpora import rewriting
 from raysae.corpora.rewriting import Rewritten
 from raysae.models.capture import capture
-from raysae.stages.capture import MAIN, token_batches
+from raysae.stages.capture import MAIN
 from raysae.stages.court import Court
 from raysae.stages.exhibits.words import Words, tokens_of
+from raysae.stages.forward import token_batches
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import factor_matrix
 from raysae.types import Split

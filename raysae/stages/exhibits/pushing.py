@@ -8,9 +8,9 @@ import torch
 from raysae.falsification.metrics.attribution import Scores
 from raysae.models.capture import capture
 from raysae.models.patch import edited_logits, packs, reach, residual_step
-from raysae.stages.capture import token_batches
 from raysae.stages.court import Court
 from raysae.stages.exhibits.readouts import Readouts
+from raysae.stages.forward import token_batches
 from raysae.stages.measure import Sample
 from raysae.types import HookPoint, Split
 
