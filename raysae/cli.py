@@ -126,9 +126,9 @@ def models() -> None:
 def datasets() -> None:
     """The corpora known by name."""
     from raysae.corpora import CORPORA
-    from raysae.stages.ingest import WORLDS
+    from raysae.stages.ingest import GENERATED
 
-    terminal.print_corpora(CORPORA.values(), WORLDS)
+    terminal.print_corpora(CORPORA.values(), GENERATED)
 
 
 @app.command()

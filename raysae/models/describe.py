@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysae.errors import BadInput
+from raysae.models.maps import WIDTHS, is_map, map_row
 from raysae.models.registry import MODELS, ModelRow
 from raysae.store import sha256_file
 from raysae.types.experiment import ModelConfig
@@ -29,6 +30,14 @@ USE_FOLDER = "type model.path=<Hugging Face folder with config.json and model.sa
 
 def describe(config: ModelConfig) -> ModelRow:
     """What the model looks like, without its weights. BadInput for an unknown name or an unusable folder."""
+    if is_map(config):
+        return map_row(config)
+    if config.width is not None:
+        raise BadInput(
+            f"model.width={config.width} for {config.name}",
+            f"allowed: only for the maps {' and '.join(WIDTHS)}; a language model has a width of its own",
+            "remove model.width",
+        )
     folder = model_folder(config)
     if folder is None:
         return MODELS[config.name]
@@ -57,6 +66,8 @@ def describe(config: ModelConfig) -> ModelRow:
 
 def model_inputs(config: ModelConfig) -> dict[str, str]:
     """What the model is made from, by content: SHA-256 of its files, or the hub's commit. For fingerprints."""
+    if is_map(config):
+        return {"map": f"{config.name}, {map_row(config).d_model} dimensions, seed {config.seed}"}
     folder = model_folder(config)
     if folder is None:
         row = MODELS[config.name]
@@ -66,17 +77,20 @@ def model_inputs(config: ModelConfig) -> dict[str, str]:
 
 
 def model_folder(config: ModelConfig) -> Path | None:
-    """Where the model lies on this machine; null for one of the hub. BadInput for unknown names and missing folders."""
+    """Where the model lies on this machine, of a map its tokenizer; null for one of the hub. BadInput for unknown names
+    and missing folders."""
     if config.path is not None:
         folder = Path(config.path).expanduser()
         if not folder.is_dir():
             raise BadInput(f"model.path={config.path}: no such folder", "allowed: a Hugging Face folder", USE_FOLDER)
         return folder
+    if is_map(config):
+        return BUNDLED / "states"
     if config.name not in MODELS:
         raise BadInput(
             f"model.name={config.name!r}",
             f"allowed: {', '.join(MODELS)}",
-            "type model.name=tiny-cot, or model.path=<folder>",
+            f"type model.name=tiny-cot, model.path=<folder>, or for states without a model {' or '.join(WIDTHS)}",
         )
     if not MODELS[config.name].bundled:
         return None

@@ -25,12 +25,18 @@ from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot
+from raysae.worlds.systems import SYSTEMS
 
 WORLDS = {"arithmetic_cot": arithmetic_cot}
-"""Generated corpora: name -> the module in `worlds/` that makes them."""
+"""Generated text: name -> the module in `worlds/` that makes it."""
+GENERATED = {
+    **{name: world.generate for name, world in WORLDS.items()},
+    **{name: s.generate for name, s in SYSTEMS.items()},
+}
+"""Every corpus without a file: name -> (count, seed, start) -> records."""
 
 WORLD_RECORDS = 3000
-"""Records of a world when `corpus.records` is null."""
+"""Records of a generated corpus when `corpus.records` is null."""
 
 ACTORS = 2
 
@@ -56,7 +62,7 @@ class _Job:
 
 def check_names(config: CorpusConfig) -> None:
     """BadInput for a corpus or configuration nobody knows, one named twice, or nothing that may be trained on."""
-    known = [*CORPORA, *WORLDS]
+    known = [*CORPORA, *GENERATED]
     for name in config.names:
         if name not in known:
             raise BadInput(f"corpus.name={name!r}", f"allowed: {', '.join(known)}", f"type corpus.name={known[0]}")
@@ -90,7 +96,7 @@ def inputs(config: CorpusConfig) -> dict[str, Any]:
     """What the records are made from, by content: sha256 of local files, or hub revision."""
     found: dict[str, Any] = {}
     for name in config.names:
-        if name in WORLDS:
+        if name in GENERATED:
             found[name] = "generated"
         elif config.path is None or (isinstance(config.path, dict) and name not in config.path):
             found[name] = f"{CORPORA[name].hub_id}@{CORPORA[name].revision}"
@@ -207,9 +213,9 @@ class _Normaliser:
         return split
 
     def _read(self, item: dict[str, Any]) -> Iterator[CorpusRecord | Malformed]:
-        if item["corpus"] in WORLDS:
+        if item["corpus"] in GENERATED:
             seed = stream_seed(self.job.seed, "world")
-            yield from WORLDS[item["corpus"]].generate(item["count"], seed, item["start"])
+            yield from GENERATED[item["corpus"]](item["count"], seed, item["start"])
             return
         yield from problems.read(item, self.job.corpus)
 

@@ -30,6 +30,8 @@ class ModelConfig(Part):
     """Seed of fresh weights: of `randomize` and of the random-weights twin."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Precision of the forward pass."""
+    width: int | None = Field(default=None, gt=0)
+    """Dimensions that a map writes states in; null: its own. A language model has the width it has."""
 
 
 class CaptureConfig(Part):

@@ -1,8 +1,9 @@
 """The language of `arithmetic_cot`: its words, its steps, and what a step becomes when one variable is exchanged."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from raysae.worlds.word_tokenizer import word_tokenizer
 
 PEOPLE = ("Ann", "Ben", "Cal", "Dee")
 VERBS = {"add": ("gets", "finds"), "sub": ("loses", "sells"), "mul": ("copies", "repeats")}
@@ -145,28 +146,5 @@ def word_spans(words: Sequence[str], start: int) -> list[tuple[int, int]]:
 
 
 def tokenizer_json() -> str:
-    """A `tokenizers` JSON: one token per word, split at white space; decoding joins the words by single spaces."""
-    specials = [
-        {
-            "id": i,
-            "content": word,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
-            "special": True,
-        }
-        for i, word in enumerate(VOCABULARY[:3])
-    ]
-    tree = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": specials,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "WhitespaceSplit"},
-        "post_processor": None,
-        "decoder": None,
-        "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(VOCABULARY)}, "unk_token": "<unk>"},
-    }
-    return json.dumps(tree, ensure_ascii=False)
+    """A `tokenizers` JSON of the vocabulary."""
+    return word_tokenizer(VOCABULARY, specials=3)

@@ -1,0 +1,22 @@
+"""The tokenizer of a world's text: one token per word, split at white space; decoding joins them by single spaces."""
+
+import json
+from collections.abc import Sequence
+
+
+def word_tokenizer(words: Sequence[str], specials: int) -> str:
+    """A `tokenizers` JSON whose token ids are the places of `words`, the first `specials` of them special; `<unk>` must
+    be among those."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    tree = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": i, "content": word, **flags} for i, word in enumerate(words[:specials])],
+        "normalizer": None,
+        "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "post_processor": None,
+        "decoder": None,
+        "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": "<unk>"},
+    }
+    return json.dumps(tree, ensure_ascii=False)
