@@ -54,7 +54,7 @@ def check(experiment: Experiment) -> None:
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
-    from raysae.stages import ingest, sweep
+    from raysae.stages import ingest, states, sweep
     from raysae.stages.exhibits import check_edits, check_observations
 
     choose_criteria(experiment.protocol.criteria)
@@ -75,6 +75,7 @@ def check(experiment: Experiment) -> None:
     for point in points:
         check_sae(experiment.sae.architecture, d_in, d_in * point["expansion"], point["k"])
     ingest.check_names(experiment.corpus)
+    states.check(experiment)
 
 
 def check_inputs(experiment: Experiment) -> None:
@@ -200,9 +201,12 @@ def _capture_finished(experiment: Experiment, folder: RunFolder) -> bool:
 
 
 def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
-    from raysae.stages.capture import capture
+    from raysae.models.maps import is_map
+    from raysae.stages.capture import Capturer, capture
+    from raysae.stages.states import StatesWriter
 
-    manifests = capture(experiment, folder.tokens, folder.activations, progress)
+    worker = StatesWriter if is_map(experiment.model) else Capturer
+    manifests = capture(experiment, folder.tokens, folder.activations, progress, worker)
     rows = sum(manifest.rows for manifest in manifests.values())
     streamed = "" if experiment.activations.mode == "cache" else "; TRAIN will be streamed"
     size = sum(manifest.bytes for manifest in manifests.values()) / 1e6

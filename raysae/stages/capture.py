@@ -82,8 +82,10 @@ def twin_seed(experiment: Experiment) -> int:
     return stream_seed(experiment.model.seed, "twin") % 2**32
 
 
-def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProgress) -> dict[str, Manifest]:
-    """Write `activations/<arm>/` for every arm; returns their manifests."""
+def capture(
+    experiment: Experiment, tokens: Path, out: Path, progress: StageProgress, worker: type[Any] | None = None
+) -> dict[str, Manifest]:
+    """Write `activations/<arm>/` for every arm; returns their manifests. `worker` takes the place of `Capturer`."""
     store = TokenStore(tokens)
     marks = fingerprints(experiment, store.manifest)
     job = Job(experiment.model, twin_seed(experiment), experiment.capture, tokens.absolute(), out.absolute(), marks)
@@ -103,7 +105,7 @@ def capture(experiment: Experiment, tokens: Path, out: Path, progress: StageProg
     items = [{"arm": arm, **piece.item()} for arm, piece in waiting]
     config = experiment.capture
     for answer in map_blocks(
-        Capturer, (job,), items, actors=config.actors, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor
+        worker or Capturer, (job,), items, actors=config.actors, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor
     ):
         info = BlockInfo.model_validate(answer["block"])
         done[answer["arm"]][info.name] = info

@@ -80,9 +80,10 @@ def read_sample(store: ActivationStore, tokens: TokenStore, split: Split, hookpo
 
 
 def factor_matrix(labels: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:
-    """bool [n, F]: is `variable` equal to `value`, for each name `variable=value`."""
-    columns = [labels[variable] == value for variable, _, value in (name.partition("=") for name in names)]
+    """bool [n, F]: is `variable` equal to `value`, for each name `variable=value`; false where it has no label."""
     rows = len(next(iter(labels.values()))) if labels else 0
+    unknown = np.full(rows, None)
+    columns = [labels.get(variable, unknown) == value for variable, _, value in (name.partition("=") for name in names)]
     return np.stack(columns, axis=1) if columns else np.empty((rows, 0), bool)
 
 
