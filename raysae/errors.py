@@ -25,6 +25,17 @@ class Refused(RaysaeError):
     status = 5
 
 
+class NoRoom(RaysaeError):
+    """The disk filled up, by others too: no check beforehand promises room, so this is status 1, the unforeseen. Unlike
+    after BadInput, what was finished stays."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(
+            f"the disk is full, {path} was not written; what was finished before is complete; "
+            "make room and type the same command again"
+        )
+
+
 class Stopped(RaysaeError):
     """The process was asked to end and left everything so that the same command goes on."""
 

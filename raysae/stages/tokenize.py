@@ -26,8 +26,7 @@ from raysae.models.load import describe, fitting_tokenizer, tokenizer_definition
 from raysae.stages.parts import read_part, write_part
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
-from raysae.store import BlockInfo, Manifest, finished_blocks, write_block
-from raysae.store.manifest import write_atomic
+from raysae.store import BlockInfo, Manifest, finished_blocks, write_atomic, write_block
 from raysae.store.schema import TOKEN_SCHEMA, label_schema
 from raysae.types import Experiment, Split
 from raysae.types.experiment import fingerprint

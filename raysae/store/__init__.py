@@ -1,16 +1,14 @@
 """Folders of immutable blocks, the manifest that completes each, and the ledger of runs."""
 
 from raysae.store.activations import ActivationStore, GuideColumns
+from raysae.store.atomic import sha256_file, write_atomic, write_json
 from raysae.store.ledger import Ledger
 from raysae.store.manifest import (
     BlockInfo,
     Manifest,
     describe_file,
     finished_blocks,
-    sha256_file,
-    write_atomic,
     write_block,
-    write_json,
 )
 from raysae.store.records import RecordBlocks, read_records
 from raysae.store.run_folder import RunFolder

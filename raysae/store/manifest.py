@@ -5,10 +5,7 @@ so that a stage killed at any moment redoes only the blocks that have none. Read
 the manifest names.
 """
 
-import hashlib
-import json
 import os
-import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysae.errors import BadInput, Refused
+from raysae.store.atomic import beside, move, sha256_file, sweep, sync, write_atomic
 
 MANIFEST = "manifest.json"
 
@@ -67,17 +65,18 @@ class Manifest(BaseModel):
         Raises Refused if a manifest of another content is already there.
         """
         path = folder / MANIFEST
-        temporary = _write_temporary(path, self.model_dump_json(indent=1).encode())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            if Manifest.read(folder).model_dump(exclude={"provenance"}) != self.model_dump(exclude={"provenance"}):
-                raise Refused(
-                    f"{path} was written by another run with other content; nothing was overwritten"
-                ) from None
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync_folder(folder)
+        with beside(path) as temporary:
+            temporary.write_bytes(self.model_dump_json(indent=1).encode())
+            sync(temporary)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                if Manifest.read(folder).model_dump(exclude={"provenance"}) != self.model_dump(exclude={"provenance"}):
+                    raise Refused(
+                        f"{path} was written by another run with other content; nothing was overwritten"
+                    ) from None
+        sync(folder)
+        sweep(folder)
 
     @staticmethod
     def exists(folder: Path) -> bool:
@@ -126,11 +125,9 @@ def write_block(
     `learnt` gives the facts that are known only once it is written.
     """
     path = folder / f"{name}{suffix}"
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
+    sweep(folder)
+    with beside(path) as temporary:
         write(temporary)
-        _sync_file(temporary)
         info = BlockInfo(
             name=name,
             file=path.name,
@@ -140,9 +137,9 @@ def write_block(
             fingerprint=fingerprint,
             facts=facts | learnt(),
         )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        if finished := finished_blocks(folder, [name], fingerprint):
+            return finished[name]  # by another driver in the meantime: a finished block is not touched again
+        move(temporary, path)
     write_atomic(folder / f"{name}.json", info.model_dump_json(indent=1).encode())
     return info
 
@@ -174,42 +171,3 @@ def finished_blocks(folder: Path, names: Iterable[str], fingerprint: str) -> dic
         if info.fingerprint == fingerprint and path.is_file() and path.stat().st_size == info.bytes:
             finished[name] = info
     return finished
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """The file is wholly there or not at all, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _write_temporary(path, data)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`write_atomic` of indented JSON; a NaN is an error, never a file no parser reads."""
-    write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
-
-
-def _write_temporary(path: Path, data: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.write_bytes(data)
-    _sync_file(temporary)
-    return temporary
-
-
-def _sync_file(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysae.errors import BadInput
+from raysae.store.atomic import beside, move
 
 if TYPE_CHECKING:  # torch is loaded when a checkpoint is, not when a finished run is looked up
     from torch import Tensor
@@ -19,12 +20,9 @@ def save_state(path: Path, tensors: "dict[str, Tensor]", header: dict[str, Any],
     """Replace the checkpoint at `path`."""
     from safetensors.torch import save_file
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "header": json.dumps(header)})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with beside(path) as temporary:
+        save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "header": json.dumps(header)})
+        move(temporary, path)
 
 
 def load_state(path: Path, fingerprint: str) -> "tuple[dict[str, Tensor], dict[str, Any]]":
