@@ -1,7 +1,7 @@
 """What a model looks like, before any weight is read: a row of the registry, or the config.json of a folder."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from raysae.errors import BadInput
 from raysae.models.maps import WIDTHS, is_map, map_row
 from raysae.models.registry import MODELS, ModelRow
 from raysae.store import sha256_file
-from raysae.types.experiment import ModelConfig
+from raysae.types.experiment import ModelConfig, ModuleNames
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -21,6 +21,9 @@ ARCHITECTURES = {
     "gpt_neox": "GPTNeoXForCausalLM",
     "llama": "LlamaForCausalLM",
     "gemma": "GemmaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
     "phi": "PhiForCausalLM",
 }
 """`model_type` of a config.json -> class name in transformers."""
@@ -41,12 +44,15 @@ def describe(config: ModelConfig) -> ModelRow:
     folder = model_folder(config)
     if folder is None:
         return MODELS[config.name]
-    details = folder_config(folder)
+    details = folder_config(folder, config.modules)
     if not config.randomize:
         _check_weights(folder)
     known = None if config.path is not None else MODELS[config.name]
     layers, d_model = int(details.num_hidden_layers), int(details.hidden_size)
-    d_mlp = getattr(details, "intermediate_size", None) or getattr(details, "n_inner", None) or 4 * d_model
+    if config.modules is not None:
+        d_mlp = check_modules(details, config.modules)
+    else:
+        d_mlp = getattr(details, "intermediate_size", None) or getattr(details, "n_inner", None) or 4 * d_model
     return ModelRow(
         name=known.name if known else folder.resolve().name,
         hub_id=None,
@@ -102,8 +108,8 @@ def model_folder(config: ModelConfig) -> Path | None:
     return folder
 
 
-def folder_config(folder: Path) -> "PreTrainedConfig":
-    """The config.json of a folder as its own config class."""
+def folder_config(folder: Path, modules: ModuleNames | None = None) -> "PreTrainedConfig":
+    """The config.json of a folder as its own config class. BadInput for an architecture that nobody can look into."""
     path = folder / "config.json"
     if not path.is_file():
         raise BadInput(f"model.path={folder} has no config.json", "allowed: a Hugging Face folder", USE_FOLDER)
@@ -118,10 +124,13 @@ def folder_config(folder: Path) -> "PreTrainedConfig":
         raise BadInput(
             f"{path} cannot be read ({error})", "allowed: the config.json of a model", f"mend {path}"
         ) from error
-    kind = values.get("model_type")
-    if kind not in ARCHITECTURES:
+    kind = str(values.get("model_type"))
+    if kind not in ARCHITECTURES and (modules is None or kind not in causal_classes()):
+        known = ", ".join(ARCHITECTURES)
         raise BadInput(
-            f"{path} is of model_type {kind!r}", f"allowed: {', '.join(ARCHITECTURES)}", "choose another model.path"
+            f"{path} is of model_type {kind}",
+            f"allowed: {known}, or any causal language model of transformers with model.modules",
+            "type model.modules='{stack: model.layers, attention: self_attn, mlp: mlp, down: down_proj}', by its names",
         )
     try:
         with quiet():
@@ -134,13 +143,47 @@ def folder_config(folder: Path) -> "PreTrainedConfig":
 
 
 def _architecture(folder: Path, details: "PreTrainedConfig") -> str:
-    expected = ARCHITECTURES[details.model_type]
+    expected = ARCHITECTURES.get(details.model_type) or causal_classes()[details.model_type]
     named = details.architectures or [expected]
     if expected not in named:
         raise BadInput(
             f"{folder} holds a {named[0]}", f"allowed: {expected}, a language model", "choose another model.path"
         )
     return expected
+
+
+def causal_classes() -> Mapping[str, str]:
+    """`model_type` -> class name of its causal language model, for all that transformers has."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    return MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def check_modules(details: "PreTrainedConfig", names: ModuleNames) -> int:
+    """Width of the MLP after its non-linearity, in the model built without any weight. BadInput for a name that leads
+    nowhere, with those that are there."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), torch.device("meta"):
+        place: torch.nn.Module = AutoModelForCausalLM.from_config(details)
+    first = f"{names.stack}.0"
+    for key, path in (("stack", first), ("attention", names.attention), ("mlp", names.mlp), ("down", names.down)):
+        inside = place
+        try:
+            found = inside.get_submodule(path)
+        except AttributeError:
+            there = [name for name, _ in inside.named_modules() if name and name.count(".") <= path.count(".")]
+            raise BadInput(
+                f"model.modules.{key}={path.removesuffix('.0')} leads nowhere in a {details.model_type} model",
+                f"there are: {', '.join(there[:12])}",
+                f"correct model.modules.{key}",
+            ) from None
+        place = found if key in ("stack", "mlp") else place
+    weight = place.get_submodule(names.down).weight
+    assert isinstance(weight, torch.Tensor)
+    rows, columns = weight.shape
+    return int(rows if columns == details.hidden_size and rows != columns else columns)
 
 
 def _check_weights(folder: Path) -> None:

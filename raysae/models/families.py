@@ -1,40 +1,41 @@
 """Where to look inside a transformer, by architecture: its blocks, and in a block the attention, the MLP and its
 down-projection."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import nn
 
+from raysae.types.experiment import ModuleNames
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_LLAMA = ModuleNames(stack="model.layers", down="down_proj", attention="self_attn")
 
-@dataclass(frozen=True)
-class Family:
-    """The module names of one architecture. Every MLP hangs at `mlp` of its block."""
-
-    stack: str
-    """Path of the list of blocks."""
-    down: str
-    """Name of the down-projection inside the MLP; what it reads is `mlp_hidden`."""
-    attention: str
-    """Name of the attention inside a block; what it returns is `attn_out`."""
-
-
-FAMILIES: dict[str, Family] = {
-    "GPT2LMHeadModel": Family(stack="transformer.h", down="c_proj", attention="attn"),
-    "GPTNeoXForCausalLM": Family(stack="gpt_neox.layers", down="dense_4h_to_h", attention="attention"),
-    "LlamaForCausalLM": Family(stack="model.layers", down="down_proj", attention="self_attn"),
-    "GemmaForCausalLM": Family(stack="model.layers", down="down_proj", attention="self_attn"),
-    "PhiForCausalLM": Family(stack="model.layers", down="fc2", attention="self_attn"),
+FAMILIES: dict[str, ModuleNames] = {
+    "GPT2LMHeadModel": ModuleNames(stack="transformer.h", down="c_proj", attention="attn"),
+    "GPTNeoXForCausalLM": ModuleNames(stack="gpt_neox.layers", down="dense_4h_to_h", attention="attention"),
+    "LlamaForCausalLM": _LLAMA,
+    "GemmaForCausalLM": _LLAMA,
+    "MistralForCausalLM": _LLAMA,
+    "Qwen2ForCausalLM": _LLAMA,
+    "Qwen3ForCausalLM": _LLAMA,
+    "PhiForCausalLM": ModuleNames(stack="model.layers", down="fc2", attention="self_attn"),
 }
 """Class name in transformers -> where to look."""
 
+_NAMED = "_raysae_modules"
 
-def family(model: "PreTrainedModel") -> Family:
-    """The family of a loaded model; KeyError for a class that no row names."""
-    return FAMILIES[type(model).__name__]
+
+def name_modules(model: "PreTrainedModel", names: ModuleNames | None) -> "PreTrainedModel":
+    """The same model, which from now on knows where to look if no row does."""
+    setattr(model, _NAMED, names)
+    return model
+
+
+def family(model: "PreTrainedModel") -> ModuleNames:
+    """The names that a loaded model was given, or its row; KeyError where there is neither."""
+    return getattr(model, _NAMED, None) or FAMILIES[type(model).__name__]
 
 
 def blocks(model: "PreTrainedModel") -> nn.ModuleList:
@@ -56,7 +57,7 @@ def attention(model: "PreTrainedModel", layer: int) -> nn.Module:
 
 def mlp(model: "PreTrainedModel", layer: int) -> nn.Module:
     """The MLP of block `layer`; what it returns is `mlp_out`."""
-    return blocks(model)[layer].get_submodule("mlp")
+    return blocks(model)[layer].get_submodule(family(model).mlp)
 
 
 def down_projection(model: "PreTrainedModel", layer: int) -> nn.Module:

@@ -1,12 +1,13 @@
 """From the `model` section of an experiment to a row that describes it, a model in eval mode, and its tokenizer.
 
-Weights are read from safetensors only and no code comes from a hub or a folder. Every model uses the same attention
+Weights are read from safetensors only and no code comes from a hub or a folder. Every arm uses the same attention
 implementation, so that a difference between two arms is never one of kernels. Whatever is wrong with the input is a
 BadInput; `describe` has found before what can be found without reading weights.
 """
 
 import hashlib
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +21,13 @@ from raysae.models.describe import (
     model_inputs,
     quiet,
 )
+from raysae.models.families import name_modules
 from raysae.models.registry import MODELS, ModelRow
 from raysae.types.experiment import ModelConfig, stream_seed
 from raysae.types.text import TokenizerConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
-
-ATTENTION = "sdpa"
 
 
 def load_model(config: ModelConfig, device: str = "cpu") -> "PreTrainedModel":
@@ -54,11 +54,12 @@ def load_model(config: ModelConfig, device: str = "cpu") -> "PreTrainedModel":
                 local_files_only=folder is not None,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation=ATTENTION,
+                attn_implementation=config.attention,
+                device_map=config.device_map if device != "cpu" else None,
                 dtype=getattr(torch, config.dtype),
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
             raise _unloadable(f"model {where}", row, error, f"{USE_FOLDER}, or model.randomize=true") from error
     absent = sorted(info["missing_keys"])
     if absent:
@@ -67,7 +68,8 @@ def load_model(config: ModelConfig, device: str = "cpu") -> "PreTrainedModel":
             f"allowed: a whole {row.architecture}",
             USE_FOLDER,
         )
-    return model.eval().to(device)
+    spread = config.device_map is not None and device != "cpu"
+    return name_modules(model.eval() if spread else model.eval().to(device), config.modules)
 
 
 def random_twin(config: ModelConfig, seed: int, device: str = "cpu") -> "PreTrainedModel":
@@ -169,12 +171,12 @@ def _fresh(config: ModelConfig, row: ModelRow, seed: int, device: str) -> "PreTr
     from transformers import AutoModelForCausalLM
 
     folder = model_folder(config)
-    details = registry_config(row) if folder is None else folder_config(folder)
+    details = registry_config(row) if folder is None else folder_config(folder, config.modules)
     with quiet(), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would reseed the accelerators as well.
         torch.default_generator.manual_seed(stream_seed(seed, "model.weights"))
-        model = AutoModelForCausalLM.from_config(details, attn_implementation=ATTENTION, dtype=torch.float32)
-    return model.eval().to(device=device, dtype=getattr(torch, config.dtype))
+        model = AutoModelForCausalLM.from_config(details, attn_implementation=config.attention, dtype=torch.float32)
+    return name_modules(model.eval().to(device=device, dtype=getattr(torch, config.dtype)), config.modules)
 
 
 def registry_config(row: ModelRow) -> "PreTrainedConfig":
@@ -219,6 +221,12 @@ def _holds_tokenizer(folder: Path) -> bool:
 def check_reachable(config: ModelConfig) -> None:
     """BadInput when the weights lie on the hub and neither it nor a cached copy is within reach, or the login lacks."""
     row = describe(config)
+    if config.device_map is not None and find_spec("accelerate") is None:
+        raise BadInput(
+            f"model.device_map={config.device_map}",
+            "allowed: with the package accelerate",
+            "type pip install 'raysae[sharded]'",
+        )
     if row.hub_id is None or config.randomize:
         return
     try:
@@ -251,7 +259,6 @@ def _unloadable(what: str, row: ModelRow | None, error: Exception, cure: str) ->
 
 
 __all__ = [
-    "ATTENTION",
     "check_reachable",
     "check_tokenizer",
     "describe",

@@ -105,7 +105,13 @@ def capture(
     items = [{"arm": arm, **piece.item()} for arm, piece in waiting]
     config = experiment.capture
     for answer in map_blocks(
-        worker or Capturer, (job,), items, actors=config.actors, cpus=config.cpus_per_actor, gpus=config.gpus_per_actor
+        worker or Capturer,
+        (job,),
+        items,
+        actors=config.actors,
+        max_actors=config.max_actors,
+        cpus=config.cpus_per_actor,
+        gpus=config.gpus_per_actor,
     ):
         info = BlockInfo.model_validate(answer["block"])
         done[answer["arm"]][info.name] = info

@@ -101,6 +101,7 @@ def map_blocks(
     items: Sequence[dict[str, Any]],
     *,
     actors: int,
+    max_actors: int | None = None,
     cpus: float = 1,
     gpus: float = 0,
 ) -> Iterator[Any]:
@@ -118,7 +119,6 @@ def map_blocks(
     import ray
 
     connect()
-    pool = ray.data.ActorPoolStrategy(size=min(actors, len(items)))
     results = ray.data.from_items(
         [{"item": json.dumps(item)} for item in items], override_num_blocks=len(items)
     ).map_batches(
@@ -126,7 +126,7 @@ def map_blocks(
         fn_constructor_args=(worker, arguments),
         batch_size=1,
         batch_format="numpy",
-        compute=pool,
+        compute=actor_pool(len(items), actors, max_actors),
         num_cpus=cpus,
         num_gpus=gpus or None,
     )
@@ -135,6 +135,16 @@ def map_blocks(
         if "error" in answer:
             raise revive(answer)
         yield answer["value"]
+
+
+def actor_pool(items: int, actors: int, max_actors: int | None) -> Any:
+    """A fixed pool, or one that grows while it is behind; never more actors than items."""
+    import ray
+
+    least = min(actors, items)
+    if max_actors is None:
+        return ray.data.ActorPoolStrategy(size=least)
+    return ray.data.ActorPoolStrategy(min_size=least, max_size=max(min(max_actors, items), least))
 
 
 class _Guarded:

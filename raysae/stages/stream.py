@@ -18,7 +18,7 @@ import numpy as np
 
 from raysae.errors import RaysaeError
 from raysae.stages.capture import Job, fingerprints, make_forward, twin_seed
-from raysae.stages.resources import connect, local_mode, revive
+from raysae.stages.resources import actor_pool, connect, local_mode, revive
 from raysae.store import RunFolder, TokenStore
 from raysae.store.order import Group
 from raysae.store.schema import STORED_AS, encode
@@ -114,7 +114,7 @@ def _through_ray(source: Source, groups: Iterator[Group]) -> Iterator[np.ndarray
             fn_constructor_args=(source,),
             batch_size=1,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(items))),
+            compute=actor_pool(len(items), config.actors, config.max_actors),
             num_cpus=config.cpus_per_actor,
             num_gpus=config.gpus_per_actor or None,
         )

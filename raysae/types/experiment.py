@@ -17,6 +17,19 @@ from raysae.types.part import RUN_ONLY, Part, identity_of
 from raysae.types.text import CorpusConfig, QualityConfig, TokenizerConfig
 
 
+class ModuleNames(Part):
+    """Where to look inside an architecture: as `named_modules` of its transformers class writes them."""
+
+    stack: str
+    """Path of the list of blocks."""
+    attention: str
+    """Name of the attention inside a block; what it returns first is `attn_out`."""
+    mlp: str = "mlp"
+    """Name of the MLP inside a block; what it returns is `mlp_out`."""
+    down: str
+    """Name of the down-projection inside the MLP, empty where it is the MLP itself; what it reads is `mlp_hidden`."""
+
+
 class ModelConfig(Part):
     """The language model under study."""
 
@@ -32,6 +45,19 @@ class ModelConfig(Part):
     """Precision of the forward pass."""
     width: int | None = Field(default=None, gt=0)
     """Dimensions that a map writes states in; null: its own. A language model has the width it has."""
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flex_attention"] = "sdpa"
+    """Kernel of the attention, by transformers' name; the same for every arm."""
+    device_map: Annotated[Literal["auto"] | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """`auto` spreads a model that one GPU cannot hold over those of its actor (capture.gpus_per_actor); asks for the
+    package accelerate."""
+    modules: ModuleNames | None = None
+    """For an architecture that `raysae models` does not list; with `path`."""
+
+    @model_validator(mode="after")
+    def _modules_of_a_folder(self) -> "ModelConfig":
+        if self.modules is not None and self.path is None:
+            raise ValueError("model.modules without model.path; allowed: with a folder; type model.path=<folder>")
+        return self
 
 
 class CaptureConfig(Part):
@@ -45,6 +71,8 @@ class CaptureConfig(Part):
     """Tokens per forward pass, padding included."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Actors that hold the model."""
+    max_actors: Annotated[int | None, Field(gt=0, json_schema_extra=RUN_ONLY)] = None
+    """Where a cluster grows: from `actors` up to so many. Null: a fixed number."""
     cpus_per_actor: Annotated[float, Field(gt=0, json_schema_extra=RUN_ONLY)] = 1
     gpus_per_actor: Annotated[float, Field(ge=0, json_schema_extra=RUN_ONLY)] = 0
     """0 keeps the model on the CPU; 0.25 puts four on a GPU."""

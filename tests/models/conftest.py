@@ -1,4 +1,4 @@
-"""Small models of the five architectures, built from their config classes, and folders that hold them."""
+"""Small models of every architecture, built from their config classes, and folders that hold them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +18,11 @@ SMALL: dict[str, Callable[[], Any]] = {
     "LlamaForCausalLM": lambda: transformers.LlamaConfig(**_shape(), num_attention_heads=2, num_key_value_heads=1),
     "GemmaForCausalLM": lambda: transformers.GemmaConfig(
         **_shape(), num_attention_heads=2, num_key_value_heads=1, head_dim=8, pad_token_id=0
+    ),
+    "MistralForCausalLM": lambda: transformers.MistralConfig(**_shape(), num_attention_heads=2, num_key_value_heads=1),
+    "Qwen2ForCausalLM": lambda: transformers.Qwen2Config(**_shape(), num_attention_heads=2, num_key_value_heads=1),
+    "Qwen3ForCausalLM": lambda: transformers.Qwen3Config(
+        **_shape(), num_attention_heads=2, num_key_value_heads=1, head_dim=8
     ),
     "PhiForCausalLM": lambda: transformers.PhiConfig(**_shape(), num_attention_heads=2),
 }

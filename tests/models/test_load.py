@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from raysae.errors import BadInput
 from raysae.models import MODELS, ModelRow
+from raysae.models.capture import capture, width
 from raysae.models.describe import ARCHITECTURES, BUNDLED
 from raysae.models.families import FAMILIES, blocks, down_projection
 from raysae.models.load import (
@@ -27,7 +29,8 @@ from raysae.models.load import (
     tokenizer_sha256,
     vocabulary_sha256,
 )
-from raysae.types.experiment import ModelConfig
+from raysae.types import SITES, HookPoint
+from raysae.types.experiment import ModelConfig, ModuleNames
 from raysae.types.text import TokenizerConfig
 
 from .conftest import SMALL, words
@@ -173,7 +176,7 @@ def test_damaged_and_incomplete_weights_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "match"),
     [
-        ({"model_type": "bert"}, "model_type 'bert'; allowed: gpt2, gpt_neox"),
+        ({"model_type": "bert"}, "model_type bert; allowed: gpt2, gpt_neox"),
         ({"model_type": None}, "model_type None"),
         ({"architectures": ["GPT2ForSequenceClassification"]}, "holds a GPT2ForSequenceClassification"),
         ({"n_layer": "many"}, "does not describe a gpt2 model"),
@@ -324,3 +327,69 @@ def test_a_bundled_model_is_what_its_row_says(name: str) -> None:
     assert row == MODELS[name]
     assert len(blocks(load_model(ModelConfig(name=name)))) == row.layers
     check_tokenizer(load_tokenizer(ModelConfig(name=name), OWN), row)
+
+
+OPT = {"stack": "model.decoder.layers", "attention": "self_attn", "mlp": "fc2", "down": ""}
+"""OPT has no module for its MLP: the down-projection stands for it."""
+OLMO = {"stack": "model.layers", "attention": "self_attn", "down": "down_proj"}
+SIZES = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        (transformers.OPTConfig(**SIZES, ffn_dim=24, word_embed_proj_dim=16, max_position_embeddings=32), OPT),
+        (transformers.OlmoConfig(**SIZES, intermediate_size=24, max_position_embeddings=32, eos_token_id=1), OLMO),
+    ],
+)
+def test_any_architecture_of_transformers_is_read_by_the_names_of_its_modules(
+    config: Any, names: dict[str, str], tmp_path: Path
+) -> None:
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    refused(
+        f"is of model_type {config.model_type}; .*any causal language model of transformers with model.modules",
+        lambda: describe(ModelConfig(path=tmp_path)),
+    )
+    named = ModelConfig(path=tmp_path, modules=ModuleNames(**names))
+    row = describe(named)
+    assert (row.layers, row.d_model, row.d_mlp) == (3, 16, 24)
+    points = [HookPoint.parse(f"layers.1.{site}") for site in SITES]
+    ids = torch.tensor([[3, 5, 7, 9]])
+    for model in (load_model(named), random_twin(named, 1)):
+        seen = capture(model, ids, torch.ones_like(ids), points)
+        with torch.no_grad():
+            states = model(ids, output_hidden_states=True).hidden_states
+        assert torch.equal(seen[points[SITES.index("resid_post")]], states[2])
+        assert torch.equal(seen[points[SITES.index("resid_pre")]], states[1])
+        for point in points:
+            assert seen[point].shape[-1] == width(row, point)
+
+
+@pytest.mark.parametrize("key", ["stack", "attention", "mlp", "down"])
+def test_a_module_that_is_not_there_is_named_beside_those_that_are(key: str, tmp_path: Path) -> None:
+    transformers.OlmoConfig(**SIZES, intermediate_size=24).save_pretrained(tmp_path)
+    names = ModuleNames(**{**OLMO, key: "nowhere"})
+    there = {"stack": "model.layers", "attention": "mlp", "mlp": "self_attn", "down": "down_proj"}[key]
+    refused(
+        f"model.modules.{key}=nowhere leads nowhere in a olmo model; there are: .*{there}",
+        lambda: describe(ModelConfig(path=tmp_path, randomize=True, modules=names)),
+    )
+
+
+def test_modules_belong_to_a_folder() -> None:
+    with pytest.raises(ValueError, match="model.modules without model.path"):
+        ModelConfig(modules=ModuleNames(**OLMO))
+
+
+def test_the_attention_kernel_is_the_one_that_was_named(folder: Path) -> None:
+    for kernel in ("sdpa", "eager"):
+        config = ModelConfig(path=folder, attention=kernel)
+        assert load_model(config).config._attn_implementation == kernel
+        assert random_twin(config, 0).config._attn_implementation == kernel
+
+
+def test_a_model_is_spread_over_devices_only_where_it_may_be(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ModelConfig(path=folder, device_map="auto")
+    assert load_model(config).device.type == "cpu"  # the court reads on the CPU, whatever capture does
+    monkeypatch.setattr("raysae.models.load.find_spec", lambda name: None)
+    refused("model.device_map=auto; allowed: with the package accelerate", lambda: check_reachable(config))
