@@ -1,6 +1,7 @@
 """Streamed activations: the rows of the cache, no file of them, and the same SAEs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
+from raysae.models.describe import BUNDLED
 from raysae.stages.jobs import plan
 from raysae.store import ActivationStore, GuideColumns, Manifest
 from raysae.types import HookPoint, Split
 from raysae.types.loading import load
+from tests.conftest import GSM8K
 from tests.runs import copy_before, in_process, outcomes, overrides
 
 POINT = HookPoint(layer=1, site="resid_post")
@@ -97,3 +100,38 @@ def test_streamed_rows_are_for_training_alone(streamed: Path) -> None:
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYSAE_LOCAL", "1")
+
+
+GSM = """
+name: gsm
+corpus: {name: gsm8k, path: %s, records: 600, block_records: 200, splits: {fit: 0.15, test: 0.1}}
+tokenizer: {block_tokens: 32768}
+model: {name: tiny-gsm8k}
+capture: {hookpoints: [layers.2.resid_post], batch_tokens: 4096}
+sae: {architecture: batch_topk, expansion: 4, k: 12}
+train: {steps: 200, batch_tokens: 1024, seeds: 1}
+protocol: {criteria: [reconstruction, sparsity], nulls: [random_dictionary], bootstrap: 200, test_tokens: 20000}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not GSM8K.is_dir(), reason=f"GSM8K is not at {GSM8K}")
+def test_gsm8k_cached_and_streamed_by_name_and_by_folder_ends_in_the_same_sae(tmp_path: Path) -> None:
+    config = tmp_path / "gsm.yaml"
+    config.write_text(GSM % GSM8K)
+    shutil.copytree(BUNDLED / "tiny-gsm8k", tmp_path / "model")
+    weights, values = {}, {}
+    for mode in ("cache", "stream"):
+        for model in ([], [f"model.path={tmp_path / 'model'}"]):
+            out = tmp_path / mode / str(len(model))
+            done = in_process("run", str(config), *overrides(out), f"activations.mode={mode}", *model)
+            assert done.returncode == 0, done.stderr
+            weights[mode, len(model)] = load_file(out / "gsm" / "sae" / "main" / "0" / "sae_weights.safetensors")
+            values[mode, len(model)] = outcomes(out / "gsm")["reconstruction"][1]  # type: ignore[index]
+    for mode in ("cache", "stream"):
+        for name, tensor in weights[mode, 0].items():
+            assert np.array_equal(tensor, weights[mode, 1][name]), "a folder is another model than the same by name"
+    alike = (weights["cache", 0]["W_dec"] * weights["stream", 0]["W_dec"]).sum(axis=1)
+    assert np.median(alike) > 0.999
+    assert np.quantile(alike, 0.1) > 0.995
+    assert values["stream", 0] == pytest.approx(values["cache", 0], abs=0.002)
