@@ -61,6 +61,12 @@ def check(experiment: Experiment) -> None:
     choose_nulls(experiment.protocol.nulls)
     check_observations(experiment.protocol.observations)
     check_edits(experiment)
+    if experiment.activations.mode == "stream" and experiment.capture.quarantine:
+        raise BadInput(
+            "capture.quarantine=true with activations.mode=stream",
+            "allowed: with cache, where it is known before training which documents are left out",
+            "type activations.mode=cache",
+        )
     row = describe(experiment.model)
     check_hookpoints(row, experiment.capture.hookpoints)
     if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:

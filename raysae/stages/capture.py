@@ -28,6 +28,7 @@ from raysae.stages.resources import map_blocks
 from raysae.store import BlockInfo, Manifest, TokenStore, finished_blocks, write_block
 from raysae.store.activation_block import ActivationBlock, Statistics, Tokens
 from raysae.store.activations import STREAMED
+from raysae.store.order import QUARANTINED
 from raysae.store.schema import ROW_GROUP_ROWS, check_storable
 from raysae.types import Experiment
 from raysae.types.experiment import CaptureConfig, ModelConfig, fingerprint, stream_seed
@@ -103,6 +104,7 @@ def capture(
         written = [piece for _, piece in waiting if piece.kept]
         progress.say(check_room(out, [piece.tokens for piece in written], job.widths, job.capture.dtype))
     items = [{"arm": arm, **piece.item()} for arm, piece in waiting]
+    read = {piece.block.name: piece.tokens for piece in work}
     config = experiment.capture
     for answer in map_blocks(
         worker or Capturer,
@@ -115,7 +117,13 @@ def capture(
     ):
         info = BlockInfo.model_validate(answer["block"])
         done[answer["arm"]][info.name] = info
-        progress.advance(answer["tokens"], f"{answer['arm']}: {info.name}")
+        progress.advance(read[info.name], f"{answer['arm']}: {info.name}")
+    for arm, blocks in done.items():
+        if left_out := [document for block in blocks.values() for document in block.facts.get(QUARANTINED, ())]:
+            rows = sum(document["rows"] for document in left_out)
+            progress.say(
+                f"{arm}: {len(left_out):,} documents quarantined ({rows:,} tokens), {left_out[0]['record']} first"
+            )
     manifests = {}
     for arm, mark in marks.items():
         extra = {
@@ -157,7 +165,7 @@ class Capturer:
         arm, block, kept = item["arm"], BlockInfo.model_validate(item["block"]), item["kept"]
         documents = list(islice(self.store.documents(block), item["documents"]))
         read = sum(len(ids) for _, ids, _ in documents)
-        statistics: dict[str, Any] = {}
+        learnt: dict[str, Any] = {}
         write = self._write if kept else self._measure
         info = write_block(
             self.job.out / arm,
@@ -165,13 +173,13 @@ class Capturer:
             ".parquet" if kept else ".statistics.json",
             self.job.fingerprints[arm],
             read if kept else block.facts["tokens"],
-            lambda path: statistics.update(write(path, self._forward(arm), documents)),
-            learnt=lambda: {"statistics": statistics},
+            lambda path: learnt.update(write(path, self._forward(arm), documents)),
+            learnt=lambda: learnt,
             split=block.facts["split"],
             documents=len(documents) if kept else block.rows,
             **({} if kept else {STREAMED: True}),
         )
-        return {"arm": arm, "block": info.model_dump(mode="json"), "tokens": read}
+        return {"arm": arm, "block": info.model_dump(mode="json")}
 
     def _forward(self, arm: str) -> Forward:
         if arm not in self.models:
@@ -179,11 +187,10 @@ class Capturer:
         return self.models[arm]
 
     def _write(self, path: Path, forward: Forward, documents: Sequence[Document]) -> dict[str, Any]:
-        with ActivationBlock(
-            path, [record for record, _, _ in documents], self.widths, self.job.capture.dtype
-        ) as block:
+        records, config = [record for record, _, _ in documents], self.job.capture
+        with ActivationBlock(path, records, self.widths, config.dtype, quarantine=config.quarantine) as block:
             self._run(forward, documents, block.add)
-        return block.statistics()
+        return {"statistics": block.statistics(), **({QUARANTINED: block.quarantined} if block.quarantined else {})}
 
     def _measure(self, path: Path, forward: Forward, documents: Sequence[Document]) -> dict[str, Any]:
         """Nothing is stored, and what could not be is refused all the same."""
@@ -196,7 +203,7 @@ class Capturer:
 
         self._run(forward, documents, look)
         path.write_text(json.dumps(statistics.found(), allow_nan=False))
-        return statistics.found()
+        return {"statistics": statistics.found()}
 
     def _run(self, forward: Forward, documents: Sequence[Document], keep: Callable[[Tokens, Values], None]) -> None:
         """Every portion through the model and then to `keep`, which runs beside the next."""

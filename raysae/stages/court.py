@@ -19,6 +19,7 @@ from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
 from raysae.stages.other_run import OtherRun, other_run
 from raysae.stages.seal import test_records
 from raysae.store import ActivationStore, RunFolder, TokenStore
+from raysae.store.order import QUARANTINED
 from raysae.types import CorpusRecord, Experiment, HookPoint, Split
 from raysae.types.experiment import stream_seed
 
@@ -60,8 +61,14 @@ class Court:
 
     @cached_property
     def records(self) -> list[CorpusRecord]:
-        """Of TEST."""
-        return test_records(self.folder)
+        """Of TEST, less those that capture quarantined."""
+        return [record for record in test_records(self.folder) if record.record_id not in self.quarantined]
+
+    @cached_property
+    def quarantined(self) -> set[str]:
+        """TEST documents whose activations could not be stored."""
+        blocks = self.store(MAIN).blocks(Split.TEST)
+        return {document["record"] for block in blocks for document in block.facts.get(QUARANTINED, ())}
 
     @cached_property
     def other(self) -> OtherRun | None:
@@ -80,7 +87,12 @@ class Court:
     @cached_property
     def test_ids(self) -> list[np.ndarray]:
         """The TEST documents that spliced forward passes read, as token ids."""
-        found = [ids for block in self.tokens.blocks(Split.TEST) for _, ids, _ in self.tokens.documents(block)]
+        found = [
+            ids
+            for block in self.tokens.blocks(Split.TEST)
+            for record, ids, _ in self.tokens.documents(block)
+            if record not in self.quarantined
+        ]
         return found[: self.experiment.protocol.test_documents]
 
 

@@ -1,6 +1,7 @@
 """Metrics and the sealed protocol -> `verdict.json`, a line in the ledger, `record.json`. Arithmetic only, no Ray."""
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from raysae.stages.provenance import commit, device, versions
 from raysae.stages.registration import breaches, check_content
 from raysae.stages.seal import power_lines
 from raysae.store import Manifest, RunFolder, TokenStore, write_atomic, write_json
+from raysae.store.order import QUARANTINED
 from raysae.types import Experiment, Metric, RunRecord, Verdict
 from raysae.types.experiment import stream_seed
 
@@ -29,7 +31,7 @@ def decide(experiment: Experiment, folder: RunFolder) -> Verdict:
         found,
         sealed_sha256=protocol.sha256,
         source_sha256=source_sha256(),
-        remarks=_remarks(protocol, attempt),
+        remarks=_remarks(protocol, attempt) + _quarantined(folder),
         breaches=breaches(experiment, folder, protocol),
     )
     write_atomic(folder.verdict, (verdict.model_dump_json(indent=1) + "\n").encode())
@@ -48,6 +50,19 @@ def _remarks(protocol: Protocol, attempt: int) -> list[str]:
     if attempt > 1:
         remarks.append(f"This protocol was decided {attempt} times in this runs folder.")
     return remarks
+
+
+def _quarantined(folder: RunFolder) -> list[str]:
+    """A line per arm and split with documents that capture left out."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for path in sorted(folder.activations.glob("*/manifest.json")):
+        for block in Manifest.read(path.parent).blocks:
+            counts[path.parent.name, block.facts["split"]] += len(block.facts.get(QUARANTINED, ()))
+    return [
+        f"Left out of {split} ({arm}): {count} documents with an activation that could not be stored."
+        for (arm, split), count in sorted(counts.items())
+        if count
+    ]
 
 
 def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdict: Verdict, attempt: int) -> RunRecord:

@@ -11,6 +11,7 @@ from raysae.falsification.criterion import sweep_margin
 from raysae.falsification.metrics import reconstruction, sparsity
 from raysae.saes import SparseAutoencoder
 from raysae.store import ActivationStore, BlockInfo, TokenStore
+from raysae.store.order import shown
 from raysae.types import HookPoint, Split
 
 CHUNK_ROWS = 8192
@@ -62,20 +63,25 @@ def read_labels(tokens: TokenStore, split: Split, limit: int) -> dict[str, np.nd
 
 
 def read_sample(store: ActivationStore, tokens: TokenStore, split: Split, hookpoint: HookPoint, limit: int) -> Sample:
-    """The activations and labels of `first_documents`."""
-    x, document, token_id, records = [], [], [], []
-    for block, count, used in first_documents(tokens, split, limit):
-        rows = store.read(next(b for b in store.blocks(split) if b.name == block.name), hookpoint)
-        x.append(rows.activations[:used])
-        document.append(rows.document[:used].astype(np.int64) + len(records))
-        token_id.append(rows.token_id[:used])
-        records += rows.records[:count]
+    """The activations and labels of `first_documents`, less the documents that capture quarantined."""
+    x, document, token_id, records, kept = [], [], [], [], []
+    for block, _, used in first_documents(tokens, split, limit):
+        info = next(b for b in store.blocks(split) if b.name == block.name)
+        rows, kept_here = store.read(info, hookpoint), shown(info)[:used]
+        read = int(kept_here.sum())
+        present, numbers = np.unique(rows.document[:read], return_inverse=True)
+        x.append(rows.activations[:read])
+        document.append(numbers.astype(np.int64) + len(records))
+        token_id.append(rows.token_id[:read])
+        records += [rows.records[i] for i in present]
+        kept.append(kept_here)
+    mask = np.concatenate(kept)
     return Sample(
         x=torch.from_numpy(np.concatenate(x)),
         document=torch.from_numpy(np.concatenate(document)),
         records=records,
         token_id=np.concatenate(token_id),
-        labels=read_labels(tokens, split, limit),
+        labels={name: values[mask] for name, values in read_labels(tokens, split, limit).items()},
     )
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from raysae.errors import BadInput, Refused
 from raysae.store.ahead import ahead, map_ahead
 from raysae.store.manifest import BlockInfo, Manifest
-from raysae.store.order import Group, row_groups, windows
+from raysae.store.order import Group, row_groups, shown, windows
 from raysae.store.schema import decode, from_column, to_float32
 from raysae.store.shuffle import Shuffle
 from raysae.store.tokens import TokenStore
@@ -88,16 +88,16 @@ class ActivationStore:
 
     def input_scale(self, hookpoint: HookPoint) -> float:
         """The constant s for which s*x has a mean square of 1 per component over TRAIN."""
-        blocks = self.blocks(Split.TRAIN)
-        square = sum(block.facts["statistics"][str(hookpoint)]["rms"] ** 2 * block.rows for block in blocks)
-        rows = sum(block.rows for block in blocks)
+        blocks = [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
+        square = sum(block.facts["statistics"][str(hookpoint)]["rms"] ** 2 * rows for block, rows in blocks)
+        rows = sum(rows for _, rows in blocks)
         return float((square / rows) ** -0.5) if square > 0 else 1.0
 
     def mean(self, hookpoint: HookPoint) -> np.ndarray:
         """float64 [d_in], the mean over TRAIN."""
-        blocks = self.blocks(Split.TRAIN)
-        total = sum(np.asarray(block.facts["statistics"][str(hookpoint)]["mean"]) * block.rows for block in blocks)
-        return np.asarray(total) / sum(block.rows for block in blocks)
+        blocks = [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
+        total = sum(np.asarray(block.facts["statistics"][str(hookpoint)]["mean"]) * rows for block, rows in blocks)
+        return np.asarray(total) / sum(rows for _, rows in blocks)
 
     def covariance(self, hookpoint: HookPoint) -> np.ndarray:
         """float64 [d_in, d_in], over TRAIN; reads it once, a row group at a time."""
@@ -112,10 +112,12 @@ class ActivationStore:
         return total / rows
 
     def read(self, block: BlockInfo, hookpoint: HookPoint) -> Rows:
-        """All rows of one block."""
+        """All rows of one block, less those of quarantined documents."""
         path = self.folder / block.file
         name = str(hookpoint)
         table = pq.read_table(path, columns=["record", "position", "token_id", name])
+        if (kept := shown(block)).sum() < len(kept):
+            table = table.filter(kept)
         record = table["record"].combine_chunks()
         return Rows(
             activations=to_float32(table[name], table.schema.field(name)),
@@ -170,8 +172,12 @@ class ActivationStore:
         window = next(windows(row_groups(blocks), batch_tokens, seed))
         counts: Counter[tuple[str, int]] = Counter()
         for group in window.groups:
-            found, times = np.unique(self._token_columns(group)[0], return_counts=True)
-            counts.update({(group.block.name, int(d)): int(n) for d, n in zip(found, times, strict=True)})
+            document, position, _ = self._token_columns(group)
+            # A document's number holds within one group, so it is known by its place: it may go on in the next group.
+            starts = np.flatnonzero(np.append(True, document[1:] != document[:-1]))
+            lengths = np.diff(np.append(starts, len(document)))
+            for place, length in zip(group.first + starts - position[starts], lengths, strict=True):
+                counts[group.block.name, int(place)] += int(length)
         pairs = sum(n * (n - 1) for n in counts.values())
         rows, documents = sum(block.rows for block in blocks), sum(block.facts["documents"] for block in blocks)
         return pairs / (window.rows * (window.rows - 1)), (rows / documents - 1) / (rows - 1)
@@ -195,11 +201,11 @@ class ActivationStore:
         )
 
     def labels(self, block: BlockInfo, variable: str) -> np.ndarray:
-        """int64 [rows of the block], the place of each token's label in `label_values`; -1 for none."""
+        """int64 [rows that `read` gives], the place of each token's label in `label_values`; -1 for none."""
         info = next(one for one in Manifest.read(self._labels).blocks if one.name == block.name)
         places = {value: place for place, value in enumerate(self.label_values(variable)[1])}
         values = pq.read_table(self._labels / info.file, columns=[variable])[variable].to_pylist()
-        return np.array([places.get(value, -1) for value in values], dtype=np.int64)
+        return np.array([places.get(value, -1) for value in values], dtype=np.int64)[shown(block)]
 
     @property
     def streamed(self) -> bool:
@@ -222,7 +228,8 @@ class ActivationStore:
             same = (document[1:] == document[:-1]) & (step[1:] == step[:-1]) & (position[1:] == position[:-1] + 1)
             label = np.full(group.rows, -1)
             if guides.label is not None:
-                label = self.labels(group.block, guides.label)[group.first : group.first + group.rows]
+                before = int(shown(group.block)[: group.first].sum())
+                label = self.labels(group.block, guides.label)[before : before + group.rows]
             self._kept[key] = np.stack([label, np.append(same, False)], axis=1).astype(np.float32)
         return self._kept[key]
 
@@ -234,7 +241,8 @@ class ActivationStore:
             return document, position, step
         names = ["record", "position", "step"]
         table = self._open(group.block).read_row_group(group.number, columns=names)
-        record, position, step = (table[name].combine_chunks() for name in names)
+        kept = shown(group.block)[group.first : group.first + group.length]
+        record, position, step = (table[name].combine_chunks().filter(kept) for name in names)
         return record.indices.to_numpy(), position.to_numpy(), step.to_numpy()
 
     def _rows(self, hookpoint: HookPoint, groups: Iterator[Group]) -> Iterator[np.ndarray]:

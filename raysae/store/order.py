@@ -18,6 +18,10 @@ WINDOW_ROWS = 262_144
 """Rows shuffled together."""
 
 
+QUARANTINED = "quarantined"
+"""Fact of a block: its documents that could not be stored, in whose place there are nulls."""
+
+
 class Group(NamedTuple):
     """Rows of a block that are read together."""
 
@@ -25,7 +29,10 @@ class Group(NamedTuple):
     number: int
     """Of the row group in its block."""
     first: int
+    length: int
+    """Rows in the file."""
     rows: int
+    """Rows that are shown: not those of quarantined documents."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,22 @@ class Window:
         return np.append(np.stack([first, first + 1], axis=1).ravel(), np.arange(rows // 2 * 2, rows))
 
 
+def shown(block: BlockInfo) -> np.ndarray:
+    """bool [rows of the file]: of documents that are not quarantined."""
+    kept = np.ones(block.rows, bool)
+    for document in block.facts.get(QUARANTINED, ()):
+        kept[document["first"] : document["first"] + document["rows"]] = False
+    return kept
+
+
 def row_groups(blocks: Sequence[BlockInfo]) -> list[Group]:
     """Every row group of every block."""
     return [
-        Group(block, number, first, min(ROW_GROUP_ROWS, block.rows - first))
+        Group(block, number, first, len(kept), int(kept.sum()))
         for block in blocks
+        for whole in [shown(block)]
         for number, first in enumerate(range(0, block.rows, ROW_GROUP_ROWS))
+        for kept in [whole[first : first + ROW_GROUP_ROWS]]
     ]
 
 

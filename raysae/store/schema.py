@@ -54,10 +54,11 @@ def label_schema(variables: Sequence[str]) -> pa.Schema:
     return pa.schema(fields + [pa.field(name, pa.dictionary(pa.int32(), pa.string())) for name in variables])
 
 
-def to_column(values: np.ndarray, field: pa.Field) -> pa.Array:
-    """[rows, width] array of the field's storage type -> fixed-size list."""
+def to_column(values: np.ndarray, field: pa.Field, absent: np.ndarray | None = None) -> pa.Array:
+    """[rows, width] array of the field's storage type -> fixed-size list, null in the rows that are `absent`."""
     flat = pa.array(np.ascontiguousarray(values).reshape(-1), type=field.type.value_type)
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+    mask = None if absent is None else pa.array(absent)
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1], mask=mask)
 
 
 def to_float32(column: pa.ChunkedArray, field: pa.Field) -> np.ndarray:
@@ -69,7 +70,8 @@ def to_float32(column: pa.ChunkedArray, field: pa.Field) -> np.ndarray:
 
 
 def from_column(column: pa.ChunkedArray) -> np.ndarray:
-    """Fixed-size list -> [rows, width] of its storage type; without a copy where it is one chunk."""
+    """Fixed-size list -> [rows, width] of its storage type, less the rows that are null; without a copy where it is one
+    chunk."""
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
     flat = (
         chunks[0]
@@ -88,6 +90,12 @@ def decode(stored: np.ndarray, dtype: str, out: np.ndarray) -> None:
 
     tensor = torch.from_numpy(stored if stored.flags.writeable else stored.copy())
     torch.from_numpy(out).copy_(tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor)
+
+
+def unstorable(values: np.ndarray, dtype: str) -> np.ndarray:
+    """bool [rows, width]: what `check_storable` refuses."""
+    bad = ~np.isfinite(values)
+    return bad | (np.abs(values) > np.finfo(np.float16).max) if dtype == "float16" else bad
 
 
 def check_storable(values: np.ndarray, dtype: str, place: Callable[[int], str]) -> None:

@@ -67,6 +67,8 @@ class CaptureConfig(Part):
     """Every tensor to keep; the forward stops after the last hooked layer."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """Precision on disk. A float16 overflow stops the run and names the cure."""
+    quarantine: bool = False
+    """Leave out, and count, a document with an activation that is not finite or overflows; else the run stops."""
     batch_tokens: int = Field(default=8192, gt=0)
     """Tokens per forward pass, padding included."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2

@@ -88,4 +88,5 @@ def test_a_block_cut_into_portions_holds_the_rows_of_one_that_is_not(
         assert tables[0][name].to_pylist() == tables[1][name].to_pylist()
     values = [np.array(table[str(POINT)].to_pylist(), np.float32) for table in tables]
     np.testing.assert_allclose(*values, rtol=2e-3, atol=1e-4)
-    assert whole[str(POINT)]["rms"] == pytest.approx(parts[str(POINT)]["rms"], rel=1e-4)
+    rms = [found["statistics"][str(POINT)]["rms"] for found in (whole, parts)]
+    assert rms[0] == pytest.approx(rms[1], rel=1e-4)

@@ -114,6 +114,23 @@ def test_how_often_two_rows_of_a_batch_are_of_one_document(tmp_path: Path) -> No
     assert shuffled == pytest.approx((104 / 3 - 1) / 103)
 
 
+def test_a_document_that_goes_on_in_the_next_row_group_is_one_document(tmp_path: Path) -> None:
+    rows, length = 2 * ROW_GROUP_ROWS + 500, 3000
+    place = np.arange(rows, dtype=np.int32)
+    tokens = Tokens(place // length, place % length, place, np.zeros(rows, np.int16))
+
+    def write(path: Path) -> None:
+        with ActivationBlock(path, list("abcdef"), {str(POINT): WIDTH}, "float16") as block:
+            block.add(tokens, {str(POINT): np.ones((rows, WIDTH), np.float32)})
+
+    block = write_block(tmp_path, "train-0", ".parquet", "f", rows, write, split="TRAIN", documents=6)
+    extra = {"widths": {str(POINT): WIDTH}, "dtype": "float16"}
+    Manifest(kind="activations", fingerprint="f", blocks=(block,), extra=extra).write(tmp_path)
+    counts = np.bincount(tokens.record)
+    expected = (counts * (counts - 1)).sum() / (rows * (rows - 1))
+    assert ActivationStore(tmp_path).same_document(10, 0)[0] == pytest.approx(expected)
+
+
 def test_test_is_closed_to_who_did_not_ask(tmp_path: Path) -> None:
     folder = make_store(tmp_path, {"train-0": 5, "test-0": 5})
     with pytest.raises(Refused, match="only evaluate reads TEST"):
