@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysae.errors import BadInput, Refused
 from raysae.store.ahead import ahead, map_ahead
 from raysae.store.manifest import BlockInfo, Manifest
 from raysae.store.order import Group, row_groups, shown, windows
-from raysae.store.schema import decode, from_column, to_float32
+from raysae.store.schema import STORED_AS, all_finite, decode, from_column, to_float32
 from raysae.store.shuffle import Shuffle
 from raysae.store.tokens import TokenStore
 from raysae.types import HookPoint, Split
@@ -113,9 +114,8 @@ class ActivationStore:
 
     def read(self, block: BlockInfo, hookpoint: HookPoint) -> Rows:
         """All rows of one block, less those of quarantined documents."""
-        path = self.folder / block.file
         name = str(hookpoint)
-        table = pq.read_table(path, columns=["record", "position", "token_id", name])
+        table = self._table(block, ["record", "position", "token_id", name])
         if (kept := shown(block)).sum() < len(kept):
             table = table.filter(kept)
         record = table["record"].combine_chunks()
@@ -240,7 +240,7 @@ class ActivationStore:
             document, position, step = (column[group.first : group.first + group.rows] for column in columns)
             return document, position, step
         names = ["record", "position", "step"]
-        table = self._open(group.block).read_row_group(group.number, columns=names)
+        table = self._table(group.block, names, group)
         kept = shown(group.block)[group.first : group.first + group.length]
         record, position, step = (table[name].combine_chunks().filter(kept) for name in names)
         return record.indices.to_numpy(), position.to_numpy(), step.to_numpy()
@@ -259,11 +259,41 @@ class ActivationStore:
         key = (group.block.name, group.first, str(hookpoint))
         if key in self._kept:
             return self._kept[key]
-        table = self._open(group.block).read_row_group(group.number, columns=[str(hookpoint)])
+        table = self._table(group.block, [str(hookpoint)], group)
         values = from_column(table[str(hookpoint)])
+        if not all_finite(values, self.dtype):
+            last = group.first + group.length - 1
+            raise self._unusable(
+                group.block, f"{hookpoint} is not finite somewhere in rows {group.first:,} to {last:,}"
+            )
         if sum(len(kept) for kept in list(self._kept.values())) + len(values) <= KEPT_ROWS:
             self._kept[key] = values
         return values
 
-    def _open(self, block: BlockInfo) -> pq.ParquetFile:
-        return pq.ParquetFile(self.folder / block.file)
+    def _table(self, block: BlockInfo, columns: list[str], group: Group | None = None) -> pa.Table:
+        """Columns of a block or of one of its row groups. BadInput for a file that capture did not write."""
+        path = self.folder / block.file
+        try:
+            file = pq.ParquetFile(path)
+            if absent := [name for name in columns if name not in file.schema_arrow.names]:
+                raise self._unusable(block, f"it has no column {absent[0]}")
+            if (rows := file.metadata.num_rows) != block.rows:
+                raise self._unusable(block, f"{rows:,} rows are where {block.rows:,} were written")
+            table = file.read(columns) if group is None else file.read_row_group(group.number, columns)
+        except (OSError, pa.ArrowException) as error:
+            raise self._unusable(block, " ".join(str(error).split())[:200]) from error
+        if group is not None and len(table) != group.length:
+            raise self._unusable(block, f"row group {group.number} has {len(table):,} rows, not {group.length:,}")
+        widths: dict[str, int] = self.manifest.extra["widths"]
+        for name in widths.keys() & set(columns):
+            found = table.schema.field(name).type
+            if found != pa.list_(STORED_AS[self.dtype], widths[name]):
+                raise self._unusable(block, f"{name} is a {found}, where {widths[name]} numbers in {self.dtype} were")
+        return table
+
+    def _unusable(self, block: BlockInfo, why: str) -> BadInput:
+        return BadInput(
+            f"{self.folder / block.file} cannot be read ({why})",
+            "allowed: the file that capture wrote",
+            f"type raysae verify {self.folder.parent.parent}, then remove {self.folder} and run again",
+        )

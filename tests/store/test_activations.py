@@ -1,6 +1,7 @@
 """Reading activations back: every token once per epoch, the same order from any step on, and nothing of TEST."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from hypothesis.extra import numpy as hnp
 from raysae.errors import BadInput, Refused
 from raysae.store import ActivationStore, Manifest, order, write_block
 from raysae.store.activation_block import ActivationBlock, Tokens
-from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, encode, to_column, to_float32
+from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, all_finite, encode, to_column, to_float32
 from raysae.types import HookPoint, Split
 
 POINT = HookPoint(layer=0, site="resid_post")
@@ -180,6 +181,65 @@ def test_what_is_stored_comes_back_to_the_precision_of_its_type(values: np.ndarr
     back = to_float32(pa.chunked_array([to_column(encode(values, dtype, str), field)]), field)
     relative = {"float16": 2**-11, "bfloat16": 2**-8, "float32": 0}[dtype]
     assert np.allclose(back, values, rtol=relative, atol=6e-8)
+
+
+@given(finite, st.sampled_from(["float16", "bfloat16", "float32"]), st.integers(0, 19), st.sampled_from([1, -1]))
+def test_a_number_that_is_none_is_seen_in_the_bits(values: np.ndarray, dtype: str, place: int, sign: int) -> None:
+    stored = encode(values, dtype, str)
+    assert all_finite(stored, dtype)
+    for bad in (np.nan, np.inf):
+        changed = stored.copy()
+        bits = np.array(sign * bad, np.float32)
+        changed.flat[place] = bits.view(np.uint32) >> 16 if dtype == "bfloat16" else bits.astype(stored.dtype)
+        assert not all_finite(changed, dtype)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_block_with_a_nan_is_named_before_anything_learns_from_it(tmp_path: Path) -> None:
+    folder = make_store(tmp_path, {"train-0": 20, "train-1": 20})
+    table = pq.read_table(folder / "train-1.parquet")
+    values = np.stack(table[str(POINT)].to_pylist())
+    values[9, 2] = np.nan
+    column = to_column(values, table.schema.field(str(POINT)))
+    table = table.set_column(table.column_names.index(str(POINT)), table.schema.field(str(POINT)), column)
+    pq.write_table(table, folder / "train-1.parquet", row_group_size=8)
+    with pytest.raises(
+        BadInput, match=r"train-1.parquet .*layers.0.resid_post is not finite somewhere in rows 8 to 15"
+    ):
+        list(ActivationStore(folder).batches(POINT, 10, 0, steps=4))
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path, table: path.write_bytes(path.read_bytes()[:-100]), ""),
+        (lambda path, table: path.write_text("no Parquet"), ""),
+        (lambda path, table: path.unlink(), ""),
+        (lambda path, table: pq.write_table(table.slice(0, 7), path), "7 rows are where"),
+        (
+            lambda path, table: pq.write_table(table.drop_columns([str(POINT)]), path, row_group_size=8),
+            "no column layers.0.resid_post",
+        ),
+        (
+            lambda path, table: pq.write_table(
+                table.set_column(4, str(POINT), pa.array([[1.0] * 9] * len(table), pa.list_(pa.float16(), 9))),
+                path,
+                row_group_size=8,
+            ),
+            "halffloat>.9., where 4 numbers in float16 were",
+        ),
+    ],
+)
+def test_a_file_that_capture_did_not_write_is_refused(tmp_path: Path, spoil: Any, why: str) -> None:
+    store = ActivationStore(make_store(tmp_path, {"train-0": 20, "train-1": 20}))
+    spoil(tmp_path / "train-1.parquet", pq.read_table(tmp_path / "train-1.parquet"))
+    for read in (
+        lambda: list(store.batches(POINT, 10, 0, steps=4)),
+        lambda: store.read(store.blocks(Split.TRAIN)[1], POINT),
+    ):
+        with pytest.raises(BadInput, match=f"train-1.parquet cannot be read .*{why}.*type raysae verify"):
+            read()
 
 
 def test_a_float16_overflow_names_the_value_the_place_and_the_cure() -> None:
