@@ -1,11 +1,11 @@
 """Products over a list of (token, latent) pairs, as weighted sums of matrix rows (`torch.embedding_bag`).
 
 PERF: the fastest stock sparse product on a CPU; each is a few percent of its dense counterpart at 1 % density. MKL's
-CSR is 2 to 3 times slower, gather + index_add slower than dense.
+CSR is 2 to 3 times slower, gather + index_add slower than dense. On an accelerator: `triton_bags.py`.
 """
 
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -116,6 +116,8 @@ def bag(
     weights: Float[Tensor, " pairs"],
 ) -> Float[Tensor, "bags d"]:
     """Sums of `rows[which]` times `weights`, cut into bags that begin at `first`."""
+    if rows.is_cuda:
+        return _triton().bag(rows, which, first, weights)
     return torch.embedding_bag(rows, which, first, False, 0, False, weights.to(rows.dtype))[0]
 
 
@@ -131,8 +133,18 @@ def sampled(
     PERF: taken latent by latent, because then one of the two rows is at hand: half the time at 3 % density.
     """
     order, first, rows, latent = sorted_pairs or by_latent(row, which, len(left), len(right))
+    if left.is_cuda:
+        products = _triton().sampled(left, right, rows, latent)
+        return torch.empty_like(products).index_copy_(0, order, products)
     products = torch.ops.aten._embedding_bag_per_sample_weights_backward(left, right, latent, first, rows, 0)
     return torch.empty(len(order), device=left.device).index_copy_(0, order, products.float())
+
+
+def _triton() -> Any:
+    """Imported where it is needed: a machine without an accelerator may have none."""
+    from raysae.training.kernels import triton_bags
+
+    return triton_bags
 
 
 def least_positive(values: Float[Tensor, "..."]) -> Float[Tensor, ""]:
