@@ -5,11 +5,15 @@ killed one runs nothing more, not even its clean-up, and its locks end, as with 
 """
 
 import fcntl
+import itertools
 import os
 import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from raysae.store import BlockInfo, Manifest, finished_blocks, sha256_file, write_block
 
-NAMES = ("train-0", "train-1", "test-0")
+NAMES = ("train-0", "train-1", "fit-0", "test-0")
 MARK, OTHER = "fingerprint", "another one"
 CALLS = ("replace", "link", "unlink")
 
@@ -186,6 +190,8 @@ class Commit(RuleBasedStateMachine):
         self.folder = Path(self.place.name)
         self.patch = pytest.MonkeyPatch()
         patch_calls(self.patch)
+        names = itertools.count()  # the same for the same rules, so that hypothesis can repeat what it found
+        self.patch.setattr(uuid, "uuid4", lambda: SimpleNamespace(hex=f"{next(names):08x}"))
         self.known: list[dict[str, BlockInfo]] = [{}, {}]
         self.running: list[list[Process]] = [[], []]
         self.orphans: list[Process] = []
@@ -208,10 +214,12 @@ class Commit(RuleBasedStateMachine):
         self.known[driver] = finished(self.folder)
         assert self.committed <= self.known[driver].keys(), "finished work would be done again"
 
-    @rule(driver=st.sampled_from((0, 1)), name=st.sampled_from(NAMES))
-    def a_worker_begins_a_block(self, driver: int, name: str) -> None:
-        if name not in self.known[driver] and all(worker.name != name for worker in self.running[driver]):
-            self.running[driver].append(Process(lambda: write(self.folder, name), name))
+    @rule(driver=st.sampled_from((0, 1)))
+    def a_worker_begins_a_block(self, driver: int) -> None:
+        taken = {*self.known[driver], *(worker.name for worker in self.running[driver])}
+        name = next((name for name in NAMES if name not in taken), None)
+        if name is not None:
+            self.running[driver].append(Process(partial(write, self.folder, name), name))
 
     @rule(driver=st.sampled_from((0, 1)))
     def a_driver_finishes(self, driver: int) -> None:
@@ -219,22 +227,23 @@ class Commit(RuleBasedStateMachine):
         if len(known) == len(NAMES) and not self.running[driver]:
             self.running[driver].append(Process(lambda: finish(self.folder, known), "finish"))
 
-    @rule(which=st.integers(0, 5), calls=st.integers(1, 20))
-    def one_goes_on(self, which: int, calls: int) -> None:
-        for process in self._chosen(which):
-            process.go_on(calls)
+    @rule(calls=st.lists(st.integers(0, 6), min_size=1, max_size=8))
+    def they_go_on(self, calls: list[int]) -> None:
+        """Each by its own number of calls."""
+        for process, count in zip(self._all(), itertools.cycle(calls), strict=False):
+            process.go_on(count)
             if process.done and process.name in NAMES:
                 self.committed.add(process.name)
                 for known, running in zip(self.known, self.running, strict=True):
                     if process in running:
                         known[process.name] = process.result
-            self._forget_ended()
+        self._forget_ended()
 
-    @rule(which=st.integers(0, 5))
+    @rule(which=st.integers(0, 7))
     def one_is_killed(self, which: int) -> None:
-        for process in self._chosen(which):
+        for process in self._all()[which : which + 1]:
             process.kill()
-            self._forget_ended()
+        self._forget_ended()
 
     @invariant()
     def what_is_finished_is_whole(self) -> None:
@@ -251,23 +260,20 @@ class Commit(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Whatever happened: the same command once more ends it, and two may say so."""
-        for process in self._all():
-            process.kill()
-        known = finished(self.folder)
-        finish(self.folder, {name: known.get(name) or write(self.folder, name) for name in NAMES})
-        finish(self.folder, finished(self.folder))
-        check_finished(self.folder)
-        check_tidy(self.folder)
-        self.patch.undo()
-        self.place.cleanup()
+        try:
+            for process in self._all():
+                process.kill()
+            known = finished(self.folder)
+            finish(self.folder, {name: known.get(name) or write(self.folder, name) for name in NAMES})
+            finish(self.folder, finished(self.folder))
+            check_finished(self.folder)
+            check_tidy(self.folder)
+        finally:
+            self.patch.undo()
+            self.place.cleanup()
 
     def _all(self) -> list[Process]:
         return [process for group in (*self.running, self.orphans) for process in group]
-
-    def _chosen(self, which: int) -> list[Process]:
-        """One of those that run, or none if none does."""
-        there = self._all()
-        return [there[which % len(there)]] if there else []
 
     def _forget_ended(self) -> None:
         for group in (*self.running, self.orphans):
@@ -275,7 +281,7 @@ class Commit(RuleBasedStateMachine):
 
 
 Commit.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestCommit = Commit.TestCase
 
