@@ -12,6 +12,8 @@ from raysae.models.capture import capture as capture_activations
 from raysae.types import HookPoint
 
 COPIES_IN_FLIGHT = 2
+PADDING = 0.05
+LEAST = 1 / 8
 
 
 class Forward:
@@ -109,15 +111,21 @@ def _copy_stream(device: Any) -> Any:
 
 
 def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Indices of documents, longest first, so that documents x longest <= batch_tokens (one document at least)."""
+    """Indices of documents, longest first, so that documents x longest <= batch_tokens (one document at least).
+
+    A batch ends before its padding would be more than PADDING of it, once it has LEAST of the budget.
+    """
     batch: list[int] = []
-    longest = 0
+    longest = tokens = 0
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batch and (len(batch) + 1) * longest > batch_tokens:
+        padded = (len(batch) + 1) * longest
+        wasteful = padded - tokens - lengths[i] > PADDING * padded and len(batch) * longest >= LEAST * batch_tokens
+        if batch and (padded > batch_tokens or wasteful):
             yield batch
-            batch = []
+            batch, tokens = [], 0
         if not batch:
             longest = lengths[i]
         batch.append(i)
+        tokens += lengths[i]
     if batch:
         yield batch

@@ -15,7 +15,7 @@ from raysae.models.capture import capture as capture_activations
 from raysae.models.load import load_model
 from raysae.stages import capture
 from raysae.stages.capture import Capturer, portions
-from raysae.stages.forward import Forward
+from raysae.stages.forward import Forward, token_batches
 from raysae.types import Experiment, HookPoint
 
 POINT = HookPoint(layer=1, site="resid_post")
@@ -24,6 +24,25 @@ DOCUMENTS = [np.arange(2, 2 + length) for length in (7, 3, 12, 3, 9)]
 
 def forward(batch_tokens: int) -> Forward:
     return Forward(load_model(Experiment.model_validate({"name": "c"}).model), [POINT], batch_tokens)
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 5000))
+def test_batches_hold_every_document_once_within_their_budget(lengths: list[int], most: int) -> None:
+    found = list(token_batches(lengths, most))
+    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
+    for batch in found:
+        padded = len(batch) * max(lengths[i] for i in batch)
+        assert len(batch) == 1 or padded <= most
+        padding = 1 - sum(lengths[i] for i in batch) / padded
+        assert padding <= 0.05 or padded <= most / 8 + max(lengths), "more padding than a small batch excuses"
+
+
+def test_padding_of_text_is_less_than_a_twentieth() -> None:
+    drawn = np.random.default_rng(0).lognormal(np.log(130), 0.5, 2000)
+    lengths = np.clip(drawn.astype(int), 8, 1024).tolist()
+    for budget in (2048, 8192, 16384):
+        padded = sum(len(batch) * max(lengths[i] for i in batch) for batch in token_batches(lengths, budget))
+        assert 1 - sum(lengths) / padded < 0.05
 
 
 def alone(model: Any) -> np.ndarray:
