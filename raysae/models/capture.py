@@ -138,9 +138,20 @@ _READ: tuple[Site, ...] = ("resid_pre", "mlp_hidden")
 """Sites that stand before their module; the others are what it returns."""
 
 
+def last_of(hookpoints: Iterable[HookPoint]) -> HookPoint:
+    """The one that a forward pass reaches last."""
+    order = list(_MODULES)
+    return max(hookpoints, key=lambda point: (point.layer, order.index(point.site)))
+
+
+def place(model: "PreTrainedModel", hookpoint: HookPoint) -> tuple[nn.Module, bool]:
+    """The module that a hook point stands at, and whether it is what the module reads, not what it returns."""
+    return _MODULES[hookpoint.site](model, hookpoint.layer), hookpoint.site in _READ
+
+
 def _attach(model: "PreTrainedModel", hookpoint: HookPoint, edit: Edit) -> RemovableHandle:
-    module = _MODULES[hookpoint.site](model, hookpoint.layer)
-    if hookpoint.site in _READ:
+    module, reads = place(model, hookpoint)
+    if reads:
         return module.register_forward_pre_hook(partial(_edit_input, edit))
     return module.register_forward_hook(partial(_edit_output, edit))
 
