@@ -1,6 +1,6 @@
 """Metrics, nulls, intervals, protocol, verdict: arrays and callables in, numbers out. It knows no language model."""
 
-from raysae.falsification.criteria import CRITERIA, choose_criteria
+from raysae.falsification.criteria import CRITERIA, choose_criteria, judges_capture
 from raysae.falsification.criterion import Criterion, l0_cap
 from raysae.falsification.nulls import NULLS, Null, choose_nulls
 from raysae.falsification.power import PowerRow, power, power_before, refuse_underpowered
@@ -18,6 +18,7 @@ __all__ = [
     "choose_nulls",
     "decide",
     "draft",
+    "judges_capture",
     "l0_cap",
     "power",
     "power_before",

@@ -27,6 +27,9 @@ BENEFIT_NEGLIGIBLE = 0.02
 """Guidance that adds no more than this on minimal pairs does nothing worth having (SCIENCE 5.4)."""
 MINIMAL_PAIRS = 500
 BRITTLENESS = 0.10
+LATENCY = 0.50
+TOKENS_PER_SECOND = 1000.0
+MEMORY = 0.10
 DETECTED = 0.5
 """Below this score on clean text there is nothing to lose."""
 SEED_SHARE = 0.80
@@ -39,6 +42,14 @@ SEEDS_FOR_NO_GO = 2
 MATCHED_SETS = 200
 PAIRS_PER_VALUE = 200
 REPLICATES = 2000
+BLOCKS_FOR_GO = 30
+PARTS = 10
+"""Of the stretch that throughput is measured on: so few that neighbours hardly depend on each other (batch means)."""
+SUSTAINED_TOKENS, SUSTAINED_S = 100_000, 60.0
+"""Either makes a throughput a sustained one (SCIENCE C2)."""
+MEMORY_RUNS = 8
+RUNS_FOR_GO = 6
+"""The range of so many runs holds their median in all but 2 x 2^-6 of cases."""
 
 SWEEP_RULE = (
     "On FIT alone, of all trials the one with the largest margin: "
@@ -77,6 +88,7 @@ class Criterion(BaseModel):
     """If one of these attains GO itself, or was not run, the criterion cannot be GO."""
     informational_nulls: tuple[str, ...]
     min_seeds: int
+    """0: it is no claim about an SAE, and none is trained for it."""
     gates: tuple[str, ...]
     """Validity conditions, in words; the metric holds their numbers."""
     reads_labels: bool

@@ -4,9 +4,16 @@ from pydantic import BaseModel, ConfigDict
 
 from raysae.errors import Refused
 from raysae.falsification.criteria import choose_criteria
-from raysae.falsification.criterion import MATCHED_SETS, PAIRS_PER_VALUE, REPLICATES, Criterion
+from raysae.falsification.criterion import (
+    MATCHED_SETS,
+    MEMORY_RUNS,
+    PAIRS_PER_VALUE,
+    PARTS,
+    REPLICATES,
+    Criterion,
+)
 from raysae.falsification.protocol import Protocol, detectable
-from raysae.types.experiment import ProtocolConfig
+from raysae.types.experiment import Experiment
 
 
 class PowerRow(BaseModel):
@@ -42,8 +49,9 @@ def power(protocol: Protocol) -> list[PowerRow]:
     return [_power_row(plan, criterion, protocol.planned_n(criterion.name)) for criterion in protocol.criteria]
 
 
-def power_before(config: ProtocolConfig, seeds: int) -> list[PowerRow]:
+def power_before(experiment: Experiment) -> list[PowerRow]:
     """The same before any text is read: units that only the text can count are unknown and stand in nobody's way."""
+    config, seeds = experiment.protocol, len(experiment.train.seed_numbers)
     plan = _Plan(
         seeds=seeds,
         nulls=frozenset(config.nulls),
@@ -51,7 +59,7 @@ def power_before(config: ProtocolConfig, seeds: int) -> list[PowerRow]:
         permutations=config.permutations,
         pairs=config.pairs,
     )
-    known = {"seed": seeds}
+    known = {"seed": seeds, "block": experiment.overhead.blocks, "part": PARTS, "run": MEMORY_RUNS}
     return [_power_row(plan, row, known.get(row.unit_of_sampling)) for row in choose_criteria(config.criteria)]
 
 

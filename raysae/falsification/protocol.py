@@ -17,11 +17,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysae.errors import Refused
-from raysae.falsification.criteria import choose_criteria
-from raysae.falsification.criterion import SWEEP_RULE, Criterion
+from raysae.falsification.criteria import choose_criteria, judges_capture
+from raysae.falsification.criterion import MEMORY_RUNS, PARTS, SWEEP_RULE, Criterion
 from raysae.falsification.intervals import minimum_detectable, minimum_detectable_mean
 from raysae.falsification.nulls import Null, choose_nulls
 from raysae.types.experiment import Experiment, canonical_json
+from raysae.types.overhead import OverheadConfig
 
 _DEPENDENCIES = ("numpy", "scipy", "torch", "transformers", "ray", "pyarrow", "pydantic")
 
@@ -48,7 +49,7 @@ class Protocol(BaseModel):
     splits: dict[str, str]
     """SHA-256 of the content of each split."""
     seeds: tuple[int, ...]
-    """Independent SAEs."""
+    """Independent SAEs; none where capture itself is judged."""
     bootstrap: int
     permutations: int
     pairs: int
@@ -72,6 +73,8 @@ class Protocol(BaseModel):
     """Denominator of causal_interchange: `variable=value`."""
     transfer_from: str | None = None
     """SHA-256 of the SAEs of another run that transfer judges on this one's text; null where it is not asked."""
+    overhead: OverheadConfig | None = None
+    """How the cost of capture is measured; null where SAEs are judged."""
     exclusions: tuple[str, ...] = ()
     """Rules by which tokens or documents are left out; empty: none are."""
     sweep_rule: str | None
@@ -106,6 +109,9 @@ class Protocol(BaseModel):
             "fidelity": self.test_documents,
             "redundancy": len(self.seeds),
             "stability": len(self.seeds),
+            "capture_latency": self.overhead.blocks if self.overhead else 0,
+            "capture_throughput": PARTS,
+            "capture_memory": MEMORY_RUNS,
         }.get(criterion, self.activation_documents)
 
 
@@ -129,7 +135,8 @@ def draft(
     """A protocol from an experiment and the facts of its data. Raises BadInput for an unknown criterion or null."""
     config = experiment.protocol
     criteria = choose_criteria(config.criteria)
-    sweeps = experiment.sweep.trials > 0
+    capture, sweeps = judges_capture(config.criteria), experiment.sweep.trials > 0
+    sae = "chosen by the sweep rule on FIT" if sweeps else experiment.sae.model_dump(mode="json")
     unpowered = Protocol(
         experiment=experiment.name,
         fingerprint=experiment.fingerprint(),
@@ -140,7 +147,7 @@ def draft(
         alive_rate=config.alive_rate,
         l0_cap=l0_cap,
         splits=dict(splits),
-        seeds=experiment.train.seed_numbers,
+        seeds=() if capture else experiment.train.seed_numbers,
         bootstrap=config.bootstrap,
         permutations=config.permutations,
         pairs=config.pairs,
@@ -154,9 +161,10 @@ def draft(
         dropped_factors=dict(dropped_factors),
         causal_units=causal_units,
         transfer_from=transfer_from,
+        overhead=experiment.overhead if capture else None,
         exclusions=exclusions,
         sweep_rule=SWEEP_RULE if sweeps else None,
-        sae="chosen by the sweep rule on FIT" if sweeps else experiment.sae.model_dump(mode="json"),
+        sae="none is trained" if capture else sae,
         model_sha256=model_sha256,
         tokenizer_sha256=tokenizer_sha256,
         commit=commit,

@@ -127,7 +127,7 @@ def _rule(
     bounds = f"[{metric.interval[0]:.3f}, {metric.interval[1]:.3f}]"
     line = f"{criterion.direction} {criterion.threshold:g}"
     if misses(metric.interval, criterion.direction, criterion.threshold):
-        if metric.n < 2 or metric.seeds < SEEDS_FOR_NO_GO:
+        if metric.n < 2 or metric.seeds < min(SEEDS_FOR_NO_GO, criterion.min_seeds):
             return (
                 unsure,
                 Reason.UNDERPOWERED,

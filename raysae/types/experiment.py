@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from raysae.types.hookpoint import HookPoint
 from raysae.types.learning import LossConfig, SAEConfig, SweepConfig, TrainConfig
+from raysae.types.overhead import OverheadConfig
 from raysae.types.part import RUN_ONLY, Part, identity_of
 from raysae.types.text import CorpusConfig, QualityConfig, TokenizerConfig
 
@@ -158,6 +159,7 @@ class Experiment(Part):
     quality: Annotated[QualityConfig, Field(json_schema_extra=RUN_ONLY)] = QualityConfig()
     model: ModelConfig = ModelConfig()
     capture: CaptureConfig = CaptureConfig()
+    overhead: OverheadConfig = OverheadConfig()
     activations: ActivationsConfig = ActivationsConfig()
     sae: SAEConfig = SAEConfig()
     loss: LossConfig = LossConfig()

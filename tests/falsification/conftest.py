@@ -15,7 +15,7 @@ def make_protocol() -> Callable[..., Protocol]:
         mode: str = "confirmatory", seeds: int = FIVE, factors: int = 200, units: int = 60, **protocol: Any
     ) -> Protocol:
         experiment = Experiment.model_validate(
-            {"name": "trial", "train": {"seeds": seeds}, "protocol": {"mode": mode, "pairs": 200, **protocol}}
+            {"name": "trial", "train": {"seeds": max(seeds, 1)}, "protocol": {"mode": mode, "pairs": 200, **protocol}}
         )
         return draft(
             experiment,
@@ -41,8 +41,9 @@ def make_metric() -> Callable[..., Metric]:
     def make(name: str, **changes: Any) -> Metric:
         row = CRITERIA[name]
         line = row.threshold
+        scale = 2 * line if line > 1 else 1.0
         good, bad = (
-            ((0.99, (0.98, 1.0)), (0.1, (0.05, 0.2)))
+            ((0.99 * scale, (0.98 * scale, scale)), (0.1, (0.05, 0.2)))
             if row.direction == ">="
             else ((0.5 * line, (0.4 * line, 0.6 * line)), (0.9, (0.8, 1.0)))
         )

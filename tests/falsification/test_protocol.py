@@ -11,6 +11,7 @@ from raysae.falsification import (
     Protocol,
     l0_cap,
     power,
+    power_before,
     read,
     refuse_underpowered,
     seal,
@@ -18,6 +19,7 @@ from raysae.falsification import (
 )
 from raysae.falsification.criterion import sweep_margin
 from raysae.falsification.intervals import minimum_detectable, smallest_passing_n
+from raysae.types import Experiment
 
 Make = Callable[..., Protocol]
 
@@ -29,7 +31,7 @@ def refuse(protocol: Protocol) -> None:
 def test_every_null_a_criterion_names_exists():
     for row in CRITERIA.values():
         assert set(row.voiding_nulls + row.informational_nulls) <= set(NULLS)
-        assert row.min_seeds == (10 if row.name == "stability" else 5)
+        assert row.min_seeds == (10 if row.name == "stability" else 0 if row.name.startswith("capture") else 5)
 
 
 def test_the_smallest_numbers_of_units_are_those_that_can_pass():
@@ -146,6 +148,25 @@ def test_unknown_criteria_and_nulls_are_bad_input(make_protocol: Make):
         make_protocol(nulls=["coin"])
     with pytest.raises(BadInput, match="at least one"):
         make_protocol(criteria=[])
+
+
+def test_criteria_of_capture_have_a_protocol_of_their_own(make_protocol: Make):
+    protocol = make_protocol(criteria=["capture_latency", "capture_memory"], nulls=[])
+    refuse(protocol)
+    assert protocol.seeds == () and protocol.sae == "none is trained" and protocol.overhead is not None
+    assert protocol.planned_n("capture_latency") == protocol.overhead.blocks == 30
+    with pytest.raises(
+        BadInput, match=r"capture_latency and reconstruction.*type protocol.criteria=\[capture_latency\]"
+    ):
+        make_protocol(criteria=["reconstruction", "capture_latency"])
+
+
+def test_too_few_blocks_are_hopeless_before_anything_is_measured():
+    experiment = Experiment.model_validate(
+        {"name": "x", "overhead": {"blocks": 29}, "protocol": {"mode": "confirmatory", "criteria": ["capture_latency"]}}
+    )
+    with pytest.raises(Refused, match=r"capture_latency: 29 units .block., at least 30 needed"):
+        refuse_underpowered("confirmatory", power_before(experiment))
 
 
 def test_the_l0_cap_knows_the_truth_where_there_is_one():

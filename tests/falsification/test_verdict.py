@@ -38,8 +38,8 @@ def test_everything_right_is_go(one: Make, name: str):
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_an_interval_wholly_on_the_wrong_side_is_no_go(one: Make, name: str):
-    bad = (0.3, (0.2, 0.4))
-    assert one(name, value=bad[0], interval=bad[1]).outcome is NO_GO
+    bad = CRITERIA[name].threshold * (3 if CRITERIA[name].direction == "<=" else 1 / 3)
+    assert one(name, value=bad, interval=(0.9 * bad, 1.1 * bad)).outcome is NO_GO
 
 
 TRUTH_TABLE = [
@@ -66,6 +66,16 @@ def test_the_truth_table(one: Make, changes: dict[str, Any], outcome: Outcome, c
     found = one(**changes)
     assert (found.outcome, found.reason_code) == (outcome, code)
     assert found.reason.endswith((".", "labels"))
+
+
+@pytest.mark.parametrize("name", [name for name, row in CRITERIA.items() if row.min_seeds == 0])
+def test_a_claim_about_capture_needs_units_and_no_seeds(one: Make, name: str):
+    few = CRITERIA[name].minimum_n - 1
+    assert one(name).outcome is GO
+    assert (found := one(name, n=few)).outcome is UNSURE and found.reason_code is Reason.UNDERPOWERED
+    assert one(name, value=None, interval=None, not_run="No GPU.").reason_code is Reason.NOT_RUN
+    failed = one(name, gates=(Gate(name="model unchanged", passed=False, detail="3 of 32 differ"),))
+    assert (failed.outcome, failed.reason_code) == (UNSURE, Reason.GATE_FAILED)
 
 
 def test_a_criterion_without_a_metric_was_not_run(make_protocol: Make):

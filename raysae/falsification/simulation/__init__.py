@@ -10,6 +10,7 @@ from raysae.falsification.simulation.guidance import SIMULATION as LEAKAGE
 from raysae.falsification.simulation.perturbed import SIMULATION as BRITTLENESS
 from raysae.falsification.simulation.pushes import SIMULATION as CAUSAL_ATTRIBUTION
 from raysae.falsification.simulation.rates import FALSE_GO, allowed, by_criterion, rates
+from raysae.falsification.simulation.timings import LATENCY_SIMULATION, MEMORY_SIMULATION, THROUGHPUT_SIMULATION
 from raysae.falsification.simulation.trial import Kind, Simulation, Trial, World, try_world
 
 SIMULATIONS: dict[str, Simulation] = {
@@ -24,6 +25,9 @@ SIMULATIONS: dict[str, Simulation] = {
     "causal_attribution": CAUSAL_ATTRIBUTION,
     "leakage": LEAKAGE,
     "brittleness": BRITTLENESS,
+    "capture_latency": LATENCY_SIMULATION,
+    "capture_throughput": THROUGHPUT_SIMULATION,
+    "capture_memory": MEMORY_SIMULATION,
 }
 
 __all__ = [

@@ -72,7 +72,7 @@ def registered(criterion: str, units: int) -> tuple[Protocol, str]:
     experiment = Experiment.model_validate(
         {
             "name": "calibration",
-            "train": {"seeds": CRITERIA[criterion].min_seeds},
+            "train": {"seeds": max(CRITERIA[criterion].min_seeds, 1)},
             "protocol": {
                 "mode": "confirmatory",
                 "criteria": [criterion],
