@@ -43,6 +43,7 @@ def _stage_command(stage: str, sentence: str) -> None:
 
 
 for _stage, _sentence in {
+    "draw": "Drawn token ids in the place of a text, of an experiment about capture itself.",
     "ingest": "Source text -> normalised records, split by problem.",
     "tokenize": "Records -> token blocks with steps and labels.",
     "quality": "Is the text fit to train on? Stops beyond a limit of `quality.`",
@@ -51,6 +52,7 @@ for _stage, _sentence in {
     "sweep": "Try expansion factors and sparsity penalties on FIT.",
     "train": "Activation blocks -> SAEs.",
     "evaluate": "SAEs and null arms -> metrics on TEST.",
+    "overhead": "What capture costs, of an experiment about capture itself.",
     "decide": "Metrics -> verdict; exits 0 for GO, 3 for NO_GO, 4 for INCONCLUSIVE.",
     "report": "Verdict and figures -> report.html.",
 }.items():
@@ -92,7 +94,7 @@ def protocol(config: Config, overrides: Overrides = None) -> None:
     path = RunFolder(experiment).protocol
     sealed = read(path) if path.is_file() else None
     criteria = sealed.criteria if sealed else choose_criteria(experiment.protocol.criteria)
-    rows = power(sealed) if sealed else power_before(experiment.protocol, len(experiment.train.seed_numbers))
+    rows = power(sealed) if sealed else power_before(experiment)
     terminal.print_power(criteria, rows)
     mode = sealed.mode if sealed else experiment.protocol.mode
     said = f"sealed as {sealed.sha256}" if sealed else "not sealed yet: raysae run seals it before anything is captured"

@@ -13,6 +13,15 @@ from raysae.types import Experiment, Outcome, Verdict
 
 STAGES = ("ingest", "tokenize", "quality", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
 """DESIGN order: the protocol is sealed before the first activation exists."""
+CAPTURE_STAGES = ("draw", "seal", "overhead", "decide", "report")
+"""Of an experiment about capture itself, which reads no text and trains nothing."""
+
+
+def stages(experiment: Experiment) -> tuple[str, ...]:
+    """What there is to do, in order. BadInput for criteria that no one experiment can judge."""
+    from raysae.falsification.criteria import judges_capture
+
+    return CAPTURE_STAGES if judges_capture(experiment.protocol.criteria) else STAGES
 
 
 def run(experiment: Experiment, reporter: Any, until: str = "report", override: str | None = None) -> Verdict | None:
@@ -31,6 +40,13 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
         return _read_verdict(folder)
     from raysae.stages.registration import overrides
 
+    walk = stages(experiment)
+    if until not in walk:
+        raise BadInput(
+            f"{until} is no stage of {experiment.name}: its criteria do not ask for it",
+            f"allowed: {', '.join(walk)}",
+            "type raysae run, which takes them in order",
+        )
     check(experiment)
     check_inputs(experiment)
     check_other_run(experiment, folder)
@@ -39,7 +55,7 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
     overrides(experiment, folder, override)
     claim(experiment, folder, override)
     try:
-        for stage in STAGES[: STAGES.index(until) + 1]:
+        for stage in walk[: walk.index(until) + 1]:
             _one(stage, experiment, folder, reporter)
     except BadInput:
         _leave_nothing_partial(folder, fresh)
@@ -54,7 +70,7 @@ def check(experiment: Experiment) -> None:
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
-    from raysae.stages import ingest, states, sweep
+    from raysae.stages import ingest, overhead, states, sweep
     from raysae.stages.exhibits import check_edits, check_observations
 
     choose_criteria(experiment.protocol.criteria)
@@ -67,6 +83,9 @@ def check(experiment: Experiment) -> None:
             "allowed: with cache, where it is known before training which documents are left out",
             "type activations.mode=cache",
         )
+    if stages(experiment) == CAPTURE_STAGES:
+        overhead.check(experiment)
+        return
     row = describe(experiment.model)
     check_hookpoints(row, experiment.capture.hookpoints)
     if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:
@@ -89,8 +108,10 @@ def check_inputs(experiment: Experiment) -> None:
     from raysae.models.load import check_reachable, fitting_tokenizer
     from raysae.stages import ingest
 
-    ingest.check_files(experiment.corpus)
     check_reachable(experiment.model)
+    if stages(experiment) == CAPTURE_STAGES:
+        return
+    ingest.check_files(experiment.corpus)
     fitting_tokenizer(experiment.model, experiment.tokenizer)
 
 
@@ -192,6 +213,20 @@ def _quality(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
         progress.say(f"{name}: {figures['documents']:,} documents, {found} found{agreed}")
 
 
+def _draw(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.draw import draw
+
+    manifest = draw(experiment, folder)
+    progress.say(f"{manifest.rows:,} documents of drawn ids, {manifest.extra['tokens']:,} tokens")
+
+
+def _overhead(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
+    from raysae.stages.overhead import lines, overhead
+
+    for line in lines(overhead(experiment, folder, progress)):
+        progress.say(line)
+
+
 def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     from raysae.stages.registration import overrides
     from raysae.stages.seal import seal
@@ -279,6 +314,7 @@ def _report(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Experiment, RunFolder, Any], None]]] = {
+    "draw": (_manifest_of("tokens"), _draw),
     "ingest": (_manifest_of("corpus"), _ingest),
     "tokenize": (_manifest_of("alignment", "labels", "tokens"), _tokenize),
     "quality": (_manifest_of("quality"), _quality),
@@ -287,6 +323,7 @@ _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Exper
     "sweep": (_sweep_finished, _sweep),
     "train": (_train_finished, _train),
     "evaluate": (_manifest_of("metrics"), _evaluate),
+    "overhead": (_manifest_of("metrics"), _overhead),
     "decide": (lambda experiment, folder: folder.record.is_file(), _decide),
     "report": (lambda experiment, folder: folder.report.is_file(), _report),
 }

@@ -7,6 +7,7 @@ from typing import Any
 
 from raysae.falsification.protocol import Protocol, read, source_sha256
 from raysae.falsification.verdict import decide as judge
+from raysae.stages import draw
 from raysae.stages.provenance import commit, device, versions
 from raysae.stages.registration import breaches, check_content
 from raysae.stages.seal import power_lines
@@ -15,7 +16,7 @@ from raysae.store.order import QUARANTINED
 from raysae.types import Experiment, Metric, RunRecord, Verdict
 from raysae.types.experiment import stream_seed
 
-STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid")
+STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid", draw.STREAM)
 """Named streams that are the experiment's own; each SAE has `sae/<seed>/init` and `sae/<seed>/order` beside them."""
 
 
@@ -69,9 +70,11 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
     seconds: dict[str, float] = json.loads(folder.seconds.read_text()) if folder.seconds.is_file() else {}
     manifests = [Manifest.read(path.parent) for path in sorted(folder.root.rglob("manifest.json"))]
     name, count = device()
+    tokens = TokenStore(folder.tokens)
+    source = tokens.manifest.extra.get("source", "tokens of text")
     seeds: dict[str, Any] = {"experiment": experiment.seed, "model": experiment.model.seed}
     seeds |= {stream: stream_seed(experiment.seed, stream) for stream in STREAMS}
-    for number in experiment.train.seed_numbers:
+    for number in protocol.seeds:
         seeds |= {
             f"sae/{number}/{use}": stream_seed(experiment.seed, f"sae/{number}/{use}") for use in ("init", "order")
         }
@@ -83,7 +86,10 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
         seeds=seeds,
         commit=commit(),
         versions=versions(),
-        tokens=sum(manifest.rows for manifest in manifests if manifest.kind == "activations"),
+        tokens=sum(
+            manifest.rows if manifest.kind == "activations" else manifest.extra.get("captured_tokens", 0)
+            for manifest in manifests
+        ),
         bytes_written=sum(manifest.bytes for manifest in manifests),
         seconds=seconds,
         device=f"{count} x {name}",
@@ -95,5 +101,5 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
         attempt=attempt,
         phase=protocol.phase,
         overrides=protocol.overrides,
-        notes=(f"{TokenStore(folder.tokens).tokens} tokens of text",),
+        notes=(f"{tokens.tokens} {source}",),
     )

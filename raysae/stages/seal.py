@@ -1,6 +1,7 @@
 """Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
 
 from raysae.errors import BadInput
+from raysae.falsification.criteria import judges_capture
 from raysae.falsification.criterion import l0_cap
 from raysae.falsification.metrics.alignment import register_factors
 from raysae.falsification.power import power, refuse_underpowered
@@ -8,6 +9,7 @@ from raysae.falsification.protocol import Protocol, draft
 from raysae.falsification.protocol import seal as write_seal
 from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
+from raysae.stages import overhead
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
 from raysae.stages.other_run import EXCLUSION
@@ -37,6 +39,8 @@ def seal(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...] =
 
 def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...]) -> Protocol:
     """The protocol of an experiment and the text it has tokenized."""
+    if judges_capture(experiment.protocol.criteria):
+        return overhead.registered(experiment, folder, overrides)
     tokens = TokenStore(folder.tokens)
     _enough_tokens(experiment, tokens)
     config = experiment.protocol

@@ -17,6 +17,7 @@ class RunFolder:
         self.quality = self.root / "quality"
         self.protocol = self.root / "protocol.json"
         self.activations = self.root / "activations"
+        self.overhead = self.root / "overhead"
         self.sweep = self.root / "sweep"
         self.sae = self.root / "sae"
         self.metrics = self.root / "metrics"
