@@ -15,7 +15,7 @@ from raysae.store import ActivationStore, GuideColumns, Manifest
 from raysae.types import HookPoint, Split
 from raysae.types.loading import load
 from tests.conftest import GSM8K
-from tests.runs import copy_before, in_process, outcomes, overrides
+from tests.runs import copy_before, hashes, in_process, kill_when, outcomes, overrides
 
 POINT = HookPoint(layer=1, site="resid_post")
 ULP = 2**-10
@@ -100,6 +100,19 @@ def test_streamed_rows_are_for_training_alone(streamed: Path) -> None:
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAYSAE_LOCAL", "1")
+
+
+@pytest.mark.slow
+def test_killed_in_the_middle_of_a_stream_training_ends_with_the_same_weights(
+    streamed: Path, tiny_config: Path, tmp_path: Path
+) -> None:
+    folder = copy_before("train", streamed, tmp_path)
+    command = ["train", str(tiny_config), *overrides(tmp_path), "activations.mode=stream"]
+    assert kill_when((folder / "sae" / "main" / "1.checkpoint.safetensors").is_file, *command)
+    assert not Manifest.exists(folder / "sae" / "main" / "1")
+    again = in_process(*command)
+    assert again.returncode == 0, again.stderr
+    assert hashes(folder, "sae") == hashes(streamed, "sae")
 
 
 GSM = """

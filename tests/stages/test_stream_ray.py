@@ -1,7 +1,10 @@
 """Streaming through Ray Data: the rows of one process, bounded memory, errors as they were raised."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,6 +75,34 @@ def test_far_more_rows_than_the_object_store_holds_and_nothing_spilled(experimen
     for array in rows:
         assert np.array_equal(array, first)
     assert "Spilled" not in memory_summary(stats_only=True)
+
+
+@pytest.mark.usefixtures("small_cluster")
+def test_an_actor_that_is_killed_is_made_again_and_no_row_is_lost_or_shown_twice(experiment: Experiment) -> None:
+    groups = groups_of(experiment)
+    expected = list(source(experiment, "main").rows(HIDDEN, iter(groups)))
+    rows = source(experiment, "main").rows(HIDDEN, iter(groups * 20))
+    found = [next(rows)]
+    victim, *_ = map_workers()
+    os.kill(victim, signal.SIGKILL)
+    found += rows
+    assert len(found) == 20 * len(groups)
+    for place, array in enumerate(found):
+        assert np.array_equal(array, expected[place % len(groups)])
+
+
+def map_workers() -> list[int]:
+    """Process ids of the actors of this process's own cluster."""
+
+    def parent(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if "MapWorker" in (folder / "cmdline").read_text() and parent(parent(int(folder.name))) == os.getpid():
+                found.append(int(folder.name))
+    return found
 
 
 @pytest.mark.usefixtures("small_cluster")
