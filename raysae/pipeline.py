@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any
 
 from raysae.errors import BadInput
+from raysae.stages import tracking
 from raysae.stages.claim import claim, identity, stored_override
 from raysae.store import Manifest, RunFolder, write_json
 from raysae.types import Experiment, Outcome, Verdict
@@ -77,6 +78,7 @@ def check(experiment: Experiment) -> None:
     choose_nulls(experiment.protocol.nulls)
     check_observations(experiment.protocol.observations)
     check_edits(experiment)
+    tracking.check(experiment)
     if experiment.activations.mode == "stream" and experiment.capture.quarantine:
         raise BadInput(
             "capture.quarantine=true with activations.mode=stream",
@@ -156,6 +158,8 @@ def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -
     spent = json.loads(folder.seconds.read_text()) if folder.seconds.is_file() else {}
     spent[stage] = round(spent.get(stage, 0.0) + monotonic() - started, 3)
     write_json(folder.seconds, spent)
+    if (failure := tracking.track(experiment, folder, stage, spent[stage])) is not None:
+        reporter.line(failure)
 
 
 def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:

@@ -145,6 +145,16 @@ class ProtocolConfig(Part):
     """Actors that examine SAEs; how many changes no number."""
 
 
+class TrackingConfig(Part):
+    """Who else is told."""
+
+    wandb: Literal["off", "offline", "online"] = "off"
+    """Weights & Biases: `offline` writes to `out` for `wandb sync`; `online` needs WANDB_API_KEY."""
+    project: str = "raysae"
+    entity: str | None = None
+    """Null: the key's own."""
+
+
 class Experiment(Part):
     """The whole of it."""
 
@@ -166,6 +176,7 @@ class Experiment(Part):
     train: TrainConfig = TrainConfig()
     sweep: SweepConfig = SweepConfig()
     protocol: ProtocolConfig = ProtocolConfig()
+    tracking: Annotated[TrackingConfig, Field(json_schema_extra=RUN_ONLY)] = TrackingConfig()
 
     @model_validator(mode="after")
     def _sae_reads_what_is_captured(self) -> "Experiment":
