@@ -43,6 +43,8 @@ class ReportData:
     """Doses, groups of words, and the judged latents of each seed with their curves."""
     hook_sweep: list[Plain] = field(default_factory=list)
     """A row per hook point."""
+    overhead: Plain | None = None
+    """What each measurement of the cost of capture found; null where SAEs were judged."""
     record: Plain | None = None
     """`RunRecord.model_dump(mode="json")`."""
     corpus: Plain | None = None
@@ -84,6 +86,7 @@ def collect(folder: Path) -> ReportData:
         causal=_read(folder / "metrics" / "causal.json"),
         attribution=_read(folder / "metrics" / "attribution.json"),
         hook_sweep=_read(folder / "metrics" / "hook_sweep.json") or [],
+        overhead=_read(folder / "metrics" / "overhead.json"),
         record=_read(folder / "record.json"),
         corpus=(corpus or {}).get("extra"),
         quality=_read(folder / "quality" / "quality.json"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from raysae.report import attribution, contexts, figures, quality, sections, words
+from raysae.report import attribution, contexts, figures, overhead, quality, sections, words
 from raysae.report.data import Plain, ReportData, collect
 from raysae.store import write_atomic
 
@@ -53,6 +53,8 @@ def render(run: ReportData) -> str:
         protocol=sections.protocol(run.protocol, run.power),
         corpus=sections.corpus(run.corpus),
         quality=quality.section(run.quality),
+        overhead=overhead.section(run.overhead, run.experiment.get("overhead") or {}),
+        absent=_absent(run),
         resources=sections.resources(run.record),
         provenance=sections.provenance(run),
     )
@@ -89,6 +91,13 @@ def _head(run: ReportData) -> Plain:
     }
 
 
+def _absent(run: ReportData) -> tuple[str, ...]:
+    """Sections that this run has no use for."""
+    found = () if run.observations else ("observations",)
+    of_saes = ("training", "sweep", "causal", "attribution", "contexts", "data", "text")
+    return (*found, *(of_saes if run.overhead else ("overhead",)))
+
+
 def _asked(run: ReportData, criteria: int) -> str:
     """The question of the run in one sentence; where a sweep chose the SAE, of the one it chose."""
     experiment = run.experiment
@@ -100,12 +109,14 @@ def _asked(run: ReportData, criteria: int) -> str:
     if "topk" in architecture:
         size += f", k = {words.plain(chosen.get('k') or sae.get('k'))}"
     hookpoint = sae.get("hookpoint") or next(iter(capture.get("hookpoints") or []), words.DASH)
-    dictionary = f"{words.ARCHITECTURES.get(architecture, architecture)} sparse autoencoder ({size})"
-    read = f"{words.plain(hookpoint)} of {words.plain(model.get('name'))}"
-    if model.get("randomize"):
-        read += " with random weights"
-    text = words.plain([corpus] if isinstance(corpus, str) else corpus)
     claims = "one criterion that was" if criteria == 1 else f"{criteria} criteria that were"
+    of_model = words.plain(model.get("name")) + (" with random weights" if model.get("randomize") else "")
+    if run.overhead:
+        points = words.plain(capture.get("hookpoints"))
+        return f"Does what it costs to capture {points} of {of_model} meet {claims} fixed before it was measured?"
+    dictionary = f"{words.ARCHITECTURES.get(architecture, architecture)} sparse autoencoder ({size})"
+    read = f"{words.plain(hookpoint)} of {of_model}"
+    text = words.plain([corpus] if isinstance(corpus, str) else corpus)
     return f"Do the latents of a {dictionary}, trained on {read} reading {text}, meet {claims} fixed before training?"
 
 
@@ -124,7 +135,7 @@ def _verdict_row(name: str, row: Plain, metric: Plain, protocol: Plain) -> Plain
         "unit": row.get("unit", ""),
         "n": words.count(row.get("n")),
         "sampled": f"{words.spaced(row.get('unit_of_sampling', 'unit'))}{'' if row.get('n') == 1 else 's'}",
-        "seeds": words.plural(metric["seeds"], "seed") if isinstance(metric.get("seeds"), int) else "",
+        "seeds": words.plural(metric["seeds"], "seed") if metric.get("seeds") else "",
         "nulls": [_null(null, numbers, protocol) for null, numbers in (row.get("nulls") or {}).items()],
         "ceiling": words.number(row.get("ceiling")),
         "corrected": None if words.finite(row.get("corrected")) is None else words.number(row["corrected"]),

@@ -49,7 +49,7 @@ def _criterion(row: Plain) -> Plain:
         "line": words.comparison(row.get("direction"), row.get("threshold")),
         "unit": row.get("unit", ""),
         "needs": f"{words.count(row.get('minimum_n'))} {row.get('unit_of_sampling', 'unit')}s",
-        "seeds": words.plural(row["min_seeds"], "seed") if isinstance(row.get("min_seeds"), int) else "",
+        "seeds": words.plural(row["min_seeds"], "seed") if row.get("min_seeds") else "",
         "voiding": _names(row.get("voiding_nulls")),
         "informational": _names(row.get("informational_nulls")),
     }
@@ -59,7 +59,7 @@ def _power(row: Plain) -> Plain:
     return {
         "criterion": words.spaced(row.get("criterion")),
         "n": f"{words.count(row.get('planned_n'))} {row.get('unit_of_sampling', 'unit')}s",
-        "seeds": words.plural(row["seeds"], "seed") if isinstance(row.get("seeds"), int) else "",
+        "seeds": words.plural(row["seeds"], "seed") if row.get("seeds") else "",
         "mde": words.number(row.get("mde")),
         "reachable": bool(row.get("reachable")),
         "obstacles": row.get("obstacles") or [],

@@ -4,6 +4,7 @@ import pytest
 
 from raysae.report import ReportData, collect, render
 
+from .costs import build_costs
 from .fixture import build_run
 
 
@@ -21,3 +22,9 @@ def run(run_folder: Path) -> ReportData:
 @pytest.fixture(scope="session")
 def page(run: ReportData) -> str:
     return render(run)
+
+
+@pytest.fixture(scope="session")
+def costs_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Of an experiment about capture."""
+    return render(collect(build_costs(tmp_path_factory.mktemp("runs") / "costs")))

@@ -40,9 +40,12 @@ def browser() -> Iterator[Any]:
         opened.close()
 
 
+@pytest.mark.parametrize("which", ["page", "costs_page"])
 @pytest.mark.parametrize("width", [1280, 420])
-def test_the_page_fits_the_window_and_asks_for_nothing(browser: Any, page: str, tmp_path: Path, width: int) -> None:
-    (tmp_path / "report.html").write_text(page, encoding="utf-8")
+def test_the_page_fits_the_window_and_asks_for_nothing(
+    browser: Any, which: str, request: pytest.FixtureRequest, tmp_path: Path, width: int
+) -> None:
+    (tmp_path / "report.html").write_text(request.getfixturevalue(which), encoding="utf-8")
     address = (tmp_path / "report.html").as_uri()
     tab = browser.new_page(viewport={"width": width, "height": 900})
     asked: list[str] = []

@@ -94,7 +94,6 @@ def latency(seconds: Mapping[str, Float[np.ndarray, "b _"]], capture: Capture, *
             "forward_only": finite(np.median(ratio["forward"] / ratio["base"] - 1)),
             "against_whole_model": finite(np.median(ratio["capture"] / ratio["whole"] - 1)),
             "p95": finite(np.quantile(rise, 0.95, method="higher")),
-            **capture.numbers(),
         },
         not_run=None if estimate.interval else f"{len(rise)} blocks bound no median; at least five do.",
     )
@@ -180,7 +179,7 @@ def memory(base: Int[np.ndarray, " r"], captured: Int[np.ndarray, " s"], total: 
         unit_of_sampling="run",
         seeds=0,
         gates=capture.gates(),
-        also=also | capture.numbers(),
+        also=also,
         not_run=None if judged else _not_judged(rise, total) if known else "No GPU, and no peak to print.",
     )
 
