@@ -65,7 +65,7 @@ class Capture(NamedTuple):
             Gate(
                 name="one device",
                 passed=self.devices == 1,
-                detail=f"{self.devices}" + ("" if self.devices == 1 else "; remove metrics/ and go on"),
+                detail=self.device if self.devices == 1 else f"{self.devices} devices; remove metrics/ and go on",
             ),
         )
 
@@ -77,8 +77,8 @@ class Capture(NamedTuple):
 
 def latency(seconds: Mapping[str, Float[np.ndarray, "b _"]], capture: Capture, *, bootstrap: int, seed: int) -> Metric:
     """C1. `seconds` of the runs of each block: `base` and `capture` (two each), `forward` and `whole`."""
-    ratio = {name: of_name.mean(axis=1) for name, of_name in seconds.items()}
-    rise = ratio["capture"] / ratio["base"] - 1
+    of_block = {name: of_name.mean(axis=1) for name, of_name in seconds.items()}
+    rise = of_block["capture"] / of_block["base"] - 1
     estimate = median(rise, bootstrap=bootstrap, seed=seed)
     return Metric(
         name="capture_latency",
@@ -91,8 +91,8 @@ def latency(seconds: Mapping[str, Float[np.ndarray, "b _"]], capture: Capture, *
         seeds=0,
         gates=capture.gates(),
         also={
-            "forward_only": finite(np.median(ratio["forward"] / ratio["base"] - 1)),
-            "against_whole_model": finite(np.median(ratio["capture"] / ratio["whole"] - 1)),
+            "forward_only": finite(np.median(of_block["forward"] / of_block["base"] - 1)),
+            "against_whole_model": finite(np.median(of_block["capture"] / of_block["whole"] - 1)),
             "p95": finite(np.quantile(rise, 0.95, method="higher")),
         },
         not_run=None if estimate.interval else f"{len(rise)} blocks bound no median; at least five do.",
