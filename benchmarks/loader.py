@@ -71,9 +71,9 @@ def by_us(folder: Path, rows: int, batch: int) -> float:
 
 
 def waiting(folder: Path, rows: int, batch: int, width: int) -> dict[str, float]:
-    """Shares of wall time, of as many steps as two epochs have."""
+    """Shares of wall time, of as many steps as four epochs have."""
     weights, wait, first = torch.zeros(width, 64), 0.0, 0.0
-    steps = 2 * (rows // batch)
+    steps = 4 * (rows // batch)
     batches = ActivationStore(folder).batches(POINT, batch, 0, steps=steps)
     start = time.perf_counter()
     for step in range(steps):
