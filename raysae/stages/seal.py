@@ -1,5 +1,9 @@
 """Fix the protocol before anything is captured: criteria, nulls, splits by content, registered units, power."""
 
+from collections.abc import Mapping
+
+import numpy as np
+
 from raysae.errors import BadInput
 from raysae.falsification.criteria import judges_capture
 from raysae.falsification.criterion import l0_cap
@@ -9,6 +13,7 @@ from raysae.falsification.protocol import Protocol, draft
 from raysae.falsification.protocol import seal as write_seal
 from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
+from raysae.models.maps import is_map
 from raysae.stages import overhead
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
@@ -21,7 +26,9 @@ from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 
 MINIMUM_TEST_TOKENS = 200
-"""A factor that is on for fewer TEST tokens is not registered (SCIENCE 3.2)."""
+"""A factor that is expected on fewer TEST tokens is not registered (SCIENCE 3.2)."""
+
+INTERCHANGE = "causal_interchange"
 
 MINIMUM_PAIRS = 20
 """A value with fewer informative pairs is not registered: its J would be too coarse to correct for a null."""
@@ -43,19 +50,20 @@ def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, 
         return overhead.registered(experiment, folder, overrides)
     tokens = TokenStore(folder.tokens)
     _enough_tokens(experiment, tokens)
-    config = experiment.protocol
-    fit, test = (read_labels(tokens, split, config.test_tokens) for split in (Split.FIT, Split.TEST))
-    names = tuple(name for name in factor_names(fit) if name in set(factor_names(test)))
-    audit = register_factors(factor_matrix(fit, names), factor_matrix(test, names), names, MINIMUM_TEST_TOKENS)
+    config, states = experiment.protocol, is_map(experiment.model)
+    fit = read_labels(tokens, Split.FIT, config.test_tokens)
+    test = list(first_documents(tokens, Split.TEST, config.test_tokens))
+    names = factor_names(fit)
+    audit = register_factors(factor_matrix(fit, names), sum(used for _, _, used in test), names, MINIMUM_TEST_TOKENS)
     return draft(
         experiment,
-        l0_cap=l0_cap(width(describe(experiment.model), experiment.hookpoint)),
+        l0_cap=l0_cap(width(describe(experiment.model), experiment.hookpoint), states, held_at_once(fit)),
         splits=splits(tokens),
         test_documents=min(config.test_documents, sum(block.rows for block in tokens.blocks(Split.TEST))),
-        activation_documents=sum(count for _, count, _ in first_documents(tokens, Split.TEST, config.test_tokens)),
+        activation_documents=sum(count for _, count, _ in test),
         factors=audit.kept,
         dropped_factors=audit.dropped,
-        causal_units=causal_units(experiment, folder),
+        causal_units=audit.kept if states and INTERCHANGE in config.criteria else causal_units(experiment, folder),
         model_sha256=fingerprint(model_inputs(experiment.model)),
         tokenizer_sha256=tokens.manifest.extra["tokenizer_sha256"],
         commit=commit(),
@@ -65,9 +73,14 @@ def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, 
     )
 
 
+def held_at_once(labels: Mapping[str, np.ndarray]) -> float:
+    """Mean number of labels on a token: of a world of states the true L0."""
+    return sum(float(np.mean([value is not None for value in values])) for values in labels.values())
+
+
 def causal_units(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
     """`variable=value` with enough informative pairs in TEST; none for a corpus without a program."""
-    if "causal_interchange" not in experiment.protocol.criteria:
+    if INTERCHANGE not in experiment.protocol.criteria:
         return ()
     found = []
     for world in (WORLDS[name] for name in experiment.corpus.names if name in WORLDS):

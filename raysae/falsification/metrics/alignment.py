@@ -40,7 +40,7 @@ class Alignment(NamedTuple):
 
 def register_factors(
     fit_factors: Bool[np.ndarray, "n F"],
-    test_factors: Bool[np.ndarray, "k F"],
+    test_tokens: int,
     names: Sequence[str],
     minimum: int = 200,
     rate_bounds: tuple[float, float] = RATE_BOUNDS,
@@ -48,18 +48,19 @@ def register_factors(
 ) -> Registration:
     """The identifiability audit, from the labels alone (SCIENCE 3.2).
 
-    A factor stays if its FIT rate is within bounds, it is on for `minimum` TEST tokens, no other remaining factor
-    implies it or is implied by it in more than `implication` of cases, and it is no affine combination of those before
-    it.
+    A factor stays if its FIT rate is within bounds and lets one expect it on `minimum` TEST tokens, no other remaining
+    factor implies it or is implied by it in more than `implication` of cases, and it is no affine combination of those
+    before it. Of TEST only the size is known: what is judged there is not chosen there.
     """
     dropped: dict[str, str] = {}
     on = fit_factors.sum(axis=0).astype(np.float64)
     for i, name in enumerate(names):
-        rate, occurs = on[i] / max(1, len(fit_factors)), int(test_factors[:, i].sum())
+        rate = on[i] / max(1, len(fit_factors))
+        occurs = round(rate * test_tokens)
         if not rate_bounds[0] <= rate <= rate_bounds[1]:
             dropped[name] = f"on for {rate:.4f} of FIT tokens, outside [{rate_bounds[0]:g}, {rate_bounds[1]:g}]"
         elif occurs < minimum:
-            dropped[name] = f"on for {occurs} TEST tokens, fewer than {minimum}"
+            dropped[name] = f"on for {occurs} TEST tokens by its FIT rate, fewer than {minimum}"
     left = [i for i, name in enumerate(names) if name not in dropped]
     x = np.concatenate([np.ones((len(fit_factors), 1)), fit_factors[:, left]], axis=1)
     together = x.T @ x  # How often two factors hold at once; row 0 is the constant.

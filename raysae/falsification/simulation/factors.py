@@ -99,7 +99,7 @@ def share_of_factors(rng: np.random.Generator, count: int, rate: float | None, l
     `labels_permuted`: what is called main is the oracle under labels exchanged between documents (N6)."""
     directions, others = (orthogonal(rng, count) for _ in range(2))
     fit, test = split(rng, count, directions), split(rng, count, directions)
-    names = alignment.register_factors(fit.factors, test.factors, [f"factor={i}" for i in range(count)]).kept
+    names = alignment.register_factors(fit.factors, len(test.factors), [f"factor={i}" for i in range(count)]).kept
     x, other = (fit.x, test.x), (split(rng, count, others).x, split(rng, count, others).x)
     nulls = {arm: [nothing_learnt(rng, x, other, arm) for _ in range(SEEDS_FOR_GO)] for arm in NULLS}
     if rate is None:
