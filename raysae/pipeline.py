@@ -11,6 +11,7 @@ from raysae.stages import tracking
 from raysae.stages.claim import claim, identity, stored_override
 from raysae.store import Manifest, RunFolder, write_json
 from raysae.types import Experiment, Outcome, Verdict
+from raysae.types.loading import beside
 
 STAGES = ("ingest", "tokenize", "quality", "seal", "capture", "sweep", "train", "evaluate", "decide", "report")
 """DESIGN order: the protocol is sealed before the first activation exists."""
@@ -54,6 +55,9 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
     fresh = not folder.root.exists()
     override = override or stored_override(folder)
     overrides(experiment, folder, override)
+    for other in beside(experiment) if until == "report" else ():
+        verdict = run(other, reporter)
+        reporter.line(f"beside: [bold]{other.name}[/bold] {verdict.outcome if verdict else ''}")
     claim(experiment, folder, override)
     try:
         for stage in walk[: walk.index(until) + 1]:
@@ -67,15 +71,18 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
 def check(experiment: Experiment) -> None:
     """Everything about the experiment that can be known to be wrong without its text or its model."""
     from raysae.falsification.criteria import choose_criteria
-    from raysae.falsification.nulls import choose_nulls
+    from raysae.falsification.nulls import NULLS, check_stand_in, choose_nulls
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
     from raysae.stages import ingest, overhead, states, sweep
+    from raysae.stages.capture import MAIN
+    from raysae.stages.dictionaries import PLAIN
     from raysae.stages.exhibits import check_edits, check_observations
 
     choose_criteria(experiment.protocol.criteria)
     choose_nulls(experiment.protocol.nulls)
+    check_stand_in(experiment.protocol.stand_in, experiment.protocol.nulls)
     check_observations(experiment.protocol.observations)
     check_edits(experiment)
     tracking.check(experiment)
@@ -97,6 +104,10 @@ def check(experiment: Experiment) -> None:
             f"type tokenizer.ctx_len={row.ctx_len}",
         )
     d_in = width(row, experiment.hookpoint)
+    for name in experiment.rivals:
+        if name in (MAIN, PLAIN, *NULLS):
+            raise BadInput(f"rivals.{name}", "allowed: a name that no other arm has", "give it another name")
+        check_sae(experiment.arm(name).sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
     points = sweep.grid(experiment) or [{"expansion": experiment.sae.expansion, "k": experiment.sae.k}]
     check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
     for point in points:

@@ -167,6 +167,16 @@ def choose_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
     return tuple(NULLS[name] for name in names)
 
 
+def check_stand_in(name: str | None, registered: tuple[str, ...]) -> None:
+    """BadInput for a null that cannot take the real arm's place, or is not there to do so."""
+    if name is None:
+        return
+    able = [null.name for null in _ROWS if null.level in ("model", "dictionary") or null.name == "permuted_labels"]
+    if name not in able or name not in registered:
+        allowed = ", ".join(null for null in able if null in registered) or "none of protocol.nulls"
+        raise BadInput(f"protocol.stand_in={name}", f"allowed: {allowed}", "add it to protocol.nulls")
+
+
 def dictionary_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
     """Those of `names` that put another dictionary beside the SAE, on the real model's activations."""
     return tuple(null for null in choose_nulls(names) if null.level == "dictionary")

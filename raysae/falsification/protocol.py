@@ -43,6 +43,8 @@ class Protocol(BaseModel):
     nulls: tuple[Null, ...]
     observations: tuple[str, ...] = ()
     """Measured beside the criteria, without a verdict."""
+    stand_in: str | None = None
+    """The null in the real arm's place; what is decided is then about the protocol."""
     alive_rate: float
     """A latent is alive if it fires on more than this share of FIT tokens."""
     l0_cap: float
@@ -144,6 +146,7 @@ def draft(
         criteria=criteria,
         nulls=choose_nulls(config.nulls),
         observations=config.observations,
+        stand_in=config.stand_in,
         alive_rate=config.alive_rate,
         l0_cap=l0_cap,
         splits=dict(splits),

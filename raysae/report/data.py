@@ -51,6 +51,8 @@ class ReportData:
     """Records per split, quarantined, tokens."""
     quality: Plain | None = None
     """Figures of the text per corpus, limits, samples."""
+    beside: dict[str, tuple[Plain, Plain | None]] = field(default_factory=dict)
+    """Folder of a run beside this one -> the keys in which it differs, and its verdict once there is one."""
     arms: tuple[str, ...] = ()
     """`main` and the nulls that were run through the same stages."""
 
@@ -90,6 +92,10 @@ def collect(folder: Path) -> ReportData:
         record=_read(folder / "record.json"),
         corpus=(corpus or {}).get("extra"),
         quality=_read(folder / "quality" / "quality.json"),
+        beside={
+            f"{stored['name']}-{name}": (keys, _read(folder.parent / f"{stored['name']}-{name}" / "verdict.json"))
+            for name, keys in stored.get("config", {}).get("beside", {}).items()
+        },
         arms=tuple(dict.fromkeys(arm for arm, _ in histories)),
     )
 

@@ -1,6 +1,7 @@
 """What every SAE of a run is examined with: samples, models and dictionaries, each made once per process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from raysae.corpora.splits import problem_key
 from raysae.falsification.metrics import sparsity
 from raysae.falsification.metrics.alignment import Alignment, align
+from raysae.falsification.metrics.matching import permuted_rows
 from raysae.falsification.protocol import read
 from raysae.models.load import load_model, load_tokenizer, random_twin
 from raysae.saes import SparseAutoencoder
 from raysae.stages.capture import MAIN, TWIN, twin_seed
-from raysae.stages.dictionaries import dictionary
+from raysae.stages.dictionaries import arms, dictionary
 from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
 from raysae.stages.other_run import OtherRun, other_run
 from raysae.stages.seal import test_records
@@ -22,6 +24,8 @@ from raysae.store import ActivationStore, RunFolder, TokenStore
 from raysae.store.order import QUARANTINED
 from raysae.types import CorpusRecord, Experiment, HookPoint, Split
 from raysae.types.experiment import stream_seed
+
+PERMUTED = "permuted_labels"
 
 
 class Court:
@@ -48,8 +52,12 @@ class Court:
         return ActivationStore(self.folder.activations / source, splits=tuple(Split))
 
     def _sample(self, source: str, split: Split) -> Sample:
-        limit = self.experiment.protocol.test_tokens
-        return read_sample(self.store(source), self.tokens, split, self.hookpoint, limit)
+        config = self.experiment.protocol
+        sample = read_sample(self.store(source), self.tokens, split, self.hookpoint, config.test_tokens)
+        if config.stand_in != PERMUTED:
+            return sample
+        rows = permuted_rows(sample.document.numpy(), self.seed(f"stand_in/{split}"))
+        return replace(sample, labels={name: values[rows] for name, values in sample.labels.items()})
 
     def _model(self, source: str) -> Any:
         config = self.experiment.model
@@ -102,7 +110,10 @@ class Examination:
     def __init__(self, court: Court, arm: str, number: int) -> None:
         self.court, self.arm, self.number = court, arm, number
         self.experiment, self.protocol, self.hookpoint = court.experiment, court.protocol, court.hookpoint
-        self.source = TWIN if arm == TWIN else MAIN
+        stand_in = court.experiment.protocol.stand_in
+        self.shown = stand_in if arm == MAIN and stand_in in arms(court.experiment) else arm
+        """Whose SAE it is: that of the arm, or of the null in its place."""
+        self.source = TWIN if self.shown == TWIN else MAIN
         """Whose activations it reads."""
 
     @property
@@ -124,7 +135,7 @@ class Examination:
 
     @cached_property
     def sae(self) -> SparseAutoencoder:
-        return dictionary(self.court.folder, self.experiment, self.arm, self.number, self.fit)
+        return dictionary(self.court.folder, self.experiment, self.shown, self.number, self.fit)
 
     @cached_property
     def fit_latents(self) -> torch.Tensor:

@@ -46,6 +46,8 @@ def _remarks(protocol: Protocol, attempt: int) -> list[str]:
     remarks = []
     if protocol.mode == "exploratory":
         remarks.append("Exploratory run: small, and registered as such. Its verdict opens no gate.")
+    if protocol.stand_in:
+        remarks.append(f"The null {protocol.stand_in} stands in the real arm's place: this must not end in GO.")
     remarks += [f"Started without the gate: {reason}" for reason in protocol.overrides]
     remarks += [f"Power: {line}" for line in power_lines(protocol)]
     if attempt > 1:

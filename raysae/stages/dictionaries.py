@@ -34,25 +34,27 @@ PLAIN = "without_decorrelation"
 
 
 def arms(experiment: Experiment) -> tuple[str, ...]:
-    """`main`, what the redundancy criterion compares it to, and every registered null that has a dictionary to examine,
-    in the order of the protocol."""
+    """`main`, what the redundancy criterion compares it to, its rivals, and every registered null that has a dictionary
+    to examine, in the order of the protocol."""
     nulls = [NULLS[name] for name in experiment.protocol.nulls]
     plain = "redundancy" in experiment.protocol.criteria and experiment.loss.decorrelation > 0
     return (
         MAIN,
         *((PLAIN,) if plain else ()),
+        *experiment.rivals,
         *(null.name for null in nulls if null.level in ("model", "dictionary")),
     )
 
 
 def trained_arms(experiment: Experiment) -> tuple[str, ...]:
     """Those of `arms` whose SAEs are trained."""
-    return tuple(arm for arm in arms(experiment) if arm in (MAIN, PLAIN) or NULLS[arm].needs != "nothing")
+    sought = (MAIN, PLAIN, *experiment.rivals)
+    return tuple(arm for arm in arms(experiment) if arm in sought or NULLS[arm].needs != "nothing")
 
 
 def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
     """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
-    if arm in (MAIN, TWIN, PLAIN):
+    if arm in (MAIN, TWIN, PLAIN, *experiment.rivals):
         return checkpoint.load(folder.sae / arm / str(number))
     real = checkpoint.load(folder.sae / MAIN / str(number))
     latents = encode(real, fit.x)

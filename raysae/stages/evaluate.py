@@ -43,14 +43,14 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     items += [
         {"arm": arm, "seed": ALL_SEEDS}
         for arm in arms(experiment)
-        if any(isinstance(EXHIBITS[name], Comparison) and shows(name, arm) for name in wanted)
+        if any(isinstance(EXHIBITS[name], Comparison) and shows(experiment, name, arm) for name in wanted)
     ]
     items += [
         {"arm": arm, "seed": seed, "criterion": name, "part": part}
         for name in wanted
         for arm in arms(experiment)
         for seed in seeds
-        for part in range(_parts(name, arm))
+        for part in range(_parts(experiment, name, arm))
     ]
     done = finished_blocks(folder.metrics, [_name(item) for item in items], mark)
     progress.total(len(items))
@@ -79,16 +79,18 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     return metrics
 
 
-def shows(name: str, arm: str) -> bool:
-    """Whether `arm` is examined for it: the real one is, and the nulls that the criterion or the exhibit names."""
+def shows(experiment: Experiment, name: str, arm: str) -> bool:
+    """Whether `arm` is examined for it: the real one is, the nulls that the criterion or the exhibit names, and rivals
+    for alignment."""
     row = CRITERIA.get(name)
     named = (*row.voiding_nulls, *row.informational_nulls) if row else ()
-    return arm == MAIN or arm in named or arm in EXHIBITS[name].nulls
+    rival = arm in experiment.rivals and name == "alignment"
+    return arm == MAIN or rival or arm in named or arm in EXHIBITS[name].nulls
 
 
-def _parts(name: str, arm: str) -> int:
+def _parts(experiment: Experiment, name: str, arm: str) -> int:
     exhibit = EXHIBITS[name]
-    return exhibit.parts if isinstance(exhibit, Divided) and shows(name, arm) else 0
+    return exhibit.parts if isinstance(exhibit, Divided) and shows(experiment, name, arm) else 0
 
 
 class Examiner:
@@ -141,7 +143,7 @@ class Examiner:
     def _wanted(self, arm: str) -> list[str]:
         protocol = self.court.protocol
         wanted = (*(row.name for row in protocol.criteria), *protocol.observations)
-        return [name for name in wanted if name in EXHIBITS and shows(name, arm)]
+        return [name for name in wanted if name in EXHIBITS and shows(self.court.experiment, name, arm)]
 
 
 def _name(item: dict[str, Any]) -> str:

@@ -87,13 +87,14 @@ class SAEJob:
 
 def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     """Every SAE of the experiment; `experiment.sae` and `experiment.loss` are the chosen ones."""
-    identity = experiment.identity()
     jobs = []
     for arm in trained_arms(experiment):
         home = activations / (TWIN if arm == TWIN else MAIN)
         manifest = Manifest.read(home)
         made_by = source(experiment, home.name) if ActivationStore(home).streamed else None
-        loss = experiment.loss.model_copy(update={"decorrelation": 0.0}) if arm == PLAIN else experiment.loss
+        recipe = experiment.arm(arm)
+        loss = recipe.loss.model_copy(update={"decorrelation": 0.0}) if arm == PLAIN else recipe.loss
+        identity = recipe.identity()
         for seed in experiment.train.seed_numbers:
             parts = {"sae": identity["sae"], "loss": loss.model_dump(mode="json"), "train": identity["train"]}
             mark = fingerprint(
@@ -122,9 +123,9 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     home.absolute(),
                     (out / arm / str(seed)).absolute(),
                     str(experiment.hookpoint),
-                    experiment.sae,
+                    recipe.sae,
                     loss,
-                    experiment.train,
+                    recipe.train,
                     experiment.seed,
                     mark,
                     provenance,

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from raysae.types.hookpoint import HookPoint
-from raysae.types.learning import LossConfig, SAEConfig, SweepConfig, TrainConfig
+from raysae.types.learning import LossConfig, RivalConfig, SAEConfig, SweepConfig, TrainConfig
 from raysae.types.overhead import OverheadConfig
 from raysae.types.part import RUN_ONLY, Part, identity_of
 from raysae.types.text import CorpusConfig, QualityConfig, TokenizerConfig
@@ -139,6 +139,8 @@ class ProtocolConfig(Part):
     """Tokens of each split at which each alive latent is pushed, at most."""
     attribution_window: int = Field(default=8, gt=0)
     """Next tokens whose log-probability is the task score."""
+    stand_in: str | None = None
+    """A null of the table that takes the real arm's place, to see that nothing comes of it."""
     transfer_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
     """Folder of a finished run whose SAEs `transfer` judges on this run's TEST; its content is sealed."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
@@ -174,9 +176,16 @@ class Experiment(Part):
     sae: SAEConfig = SAEConfig()
     loss: LossConfig = LossConfig()
     train: TrainConfig = TrainConfig()
+    rivals: dict[Annotated[str, Field(pattern=r"^[a-z]\w*$")], RivalConfig] = {}
+    """Name -> recipe: arms that `alignment` shows beside the real one."""
     sweep: SweepConfig = SweepConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     tracking: Annotated[TrackingConfig, Field(json_schema_extra=RUN_ONLY)] = TrackingConfig()
+    beside: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], dict[str, Any]], Field(json_schema_extra=RUN_ONLY)
+    ] = {}
+    """Name -> keys that differ: experiments that are run before this one, each in a folder `<this one>-<name>` and
+    under a seal of its own. The report shows their verdicts; they count for nothing and open no gate."""
 
     @model_validator(mode="after")
     def _sae_reads_what_is_captured(self) -> "Experiment":
@@ -196,6 +205,22 @@ class Experiment(Part):
     def hookpoint(self) -> HookPoint:
         """The hook point the SAE reads."""
         return self.sae.hookpoint or self.capture.hookpoints[0]
+
+    def arm(self, name: str) -> "Experiment":
+        """The experiment as the arm called `name` is trained."""
+        rival = self.rivals.get(name)
+        if rival is None:
+            return self
+
+        def changed(part: Part, **given: Any) -> Part:
+            return part.model_copy(update={key: value for key, value in given.items() if value is not None})
+
+        parts = {
+            "sae": changed(self.sae, architecture=rival.architecture),
+            "loss": changed(self.loss, l1=rival.l1),
+            "train": changed(self.train, k_anneal_fraction=rival.k_anneal_fraction),
+        }
+        return self.model_copy(update=parts)
 
     def identity(self) -> dict[str, Any]:
         """The fields that say what this experiment is, as plain JSON values."""

@@ -118,6 +118,15 @@ class TrainConfig(Part):
         return self
 
 
+class RivalConfig(Part):
+    """Another recipe for the same dictionary, trained on the same tokens in the same order; what is not given here is
+    as in the experiment. It is measured beside the real SAEs and decides nothing."""
+
+    architecture: str | None = None
+    k_anneal_fraction: float | None = Field(default=None, ge=0, le=1)
+    l1: float | None = Field(default=None, ge=0)
+
+
 class SweepConfig(Part):
     """Ray Tune over expansion and sparsity, judged on FIT."""
 

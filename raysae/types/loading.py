@@ -1,8 +1,8 @@
 """An experiment from a YAML file and `key=value` overrides; every mistake is told in one line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -37,6 +37,29 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         return _absolute(Experiment.model_validate(tree))
     except ValidationError as error:
         raise _first_problem(error) from error
+
+
+def beside(experiment: Experiment) -> list[Experiment]:
+    """The experiments that are run beside it. BadInput for a key or a value that cannot be."""
+    found = []
+    for name, keys in experiment.beside.items():
+        own = {"name": f"{experiment.name}-{name}", "beside": {}, "protocol": {"phase": None}}
+        tree = _merged(_merged(experiment.model_dump(mode="json"), keys), own)
+        try:
+            found.append(Experiment.model_validate(tree))
+        except ValidationError as error:
+            raise _first_problem(error) from error
+    return found
+
+
+def _merged(tree: dict[str, Any], keys: Mapping[str, Any]) -> dict[str, Any]:
+    """Sections are merged, everything else is replaced."""
+    return tree | {
+        key: _merged(tree[key], value)
+        if isinstance(value, dict) and value and isinstance(tree.get(key), dict)
+        else value
+        for key, value in keys.items()
+    }
 
 
 def _absolute(experiment: Experiment) -> Experiment:
@@ -96,8 +119,10 @@ def _first_problem(error: ValidationError) -> BadInput:
     if problem["type"] == "extra_forbidden":
         section: Any = Experiment
         for part in problem["loc"][:-1]:
-            annotation = section.model_fields[part].annotation
-            section = annotation
+            # A table of parts has a name between itself and the part.
+            section = (
+                section.model_fields[part].annotation if hasattr(section, "model_fields") else get_args(section)[-1]
+            )
         known = ", ".join(section.model_fields)
         return BadInput(f"unknown key {where!r}", f"allowed here: {known}", "correct the name or remove it")
     message = problem["msg"].removeprefix("Value error, ")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from raysae.errors import BadInput
 from raysae.types import Experiment, HookPoint
 from raysae.types.experiment import canonical_json, fingerprint, stream_seed
-from raysae.types.loading import load
+from raysae.types.loading import beside, load
 
 
 def write(folder: Path, text: str) -> Path:
@@ -116,3 +116,37 @@ def test_equal_values_have_equal_canonical_text_whatever_their_order(value: dict
 def test_hook_points_print_as_they_parse() -> None:
     for text in ("layers.0.resid_post", "layers.31.mlp_hidden", "layers.4.mlp_out"):
         assert str(HookPoint.parse(text)) == text
+
+
+def test_a_rival_differs_in_what_it_names_and_in_nothing_else() -> None:
+    experiment = Experiment.model_validate(
+        {"name": "x", "rivals": {"relu_l1": {"architecture": "relu", "l1": 0.5}, "plain": {"k_anneal_fraction": 0}}}
+    )
+    relu, plain = experiment.arm("relu_l1"), experiment.arm("plain")
+    assert (relu.sae.architecture, relu.loss.l1, relu.train) == ("relu", 0.5, experiment.train)
+    assert relu.sae.k == experiment.sae.k
+    assert (plain.sae, plain.loss, plain.train.k_anneal_fraction) == (experiment.sae, experiment.loss, 0)
+    assert experiment.arm("main") is experiment
+
+
+def test_what_is_run_beside_an_experiment_is_that_experiment_with_some_keys_changed(tmp_path: Path) -> None:
+    text = """
+    seed: 4
+    model: {name: rotated, seed: 2}
+    rivals: {relu_l1: {architecture: relu}}
+    protocol: {phase: 1, mode: confirmatory}
+    beside: {wide: {model: {width: 300}, rivals: {}}}
+    """
+    experiment = load(write(tmp_path, text), ["name=whole"])
+    (wide,) = beside(experiment)
+    assert (wide.name, wide.out, wide.seed, wide.beside) == ("whole-wide", experiment.out, 4, {})
+    assert wide.model == experiment.model.model_copy(update={"width": 300})
+    assert wide.rivals == {}
+    assert (wide.protocol.phase, wide.protocol.mode) == (None, "confirmatory"), "it opens no gate"
+    assert experiment.fingerprint() == experiment.model_copy(update={"beside": {}}).fingerprint()
+    with pytest.raises(
+        BadInput, match=r"unknown key 'rivals\.a\.k'; allowed here: architecture, k_anneal_fraction, l1"
+    ):
+        load(write(tmp_path, "rivals: {a: {k: 1}}"))
+    with pytest.raises(BadInput, match=r"unknown key 'model\.wide'"):
+        beside(load(write(tmp_path, "beside: {a: {model: {wide: 1}}}")))
