@@ -6,14 +6,14 @@ directions of its own and writes states that belong to other tokens.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from raysae.errors import BadInput
 from raysae.models.load import describe
 from raysae.models.maps import ROTATED, SUPERPOSED, is_map
-from raysae.stages.capture import MAIN, Job
+from raysae.stages.capture import MAIN, Job, twin_seed
 from raysae.stages.measure import factor_matrix
 from raysae.store import BlockInfo, Manifest, TokenStore, write_block
 from raysae.store.activation_block import ActivationBlock, Tokens
@@ -67,13 +67,32 @@ class StatesWriter:
             split=block.facts["split"],
             documents=len(documents),
         )
-        return {"arm": arm, "block": info.model_dump(mode="json")}
+        return {"arm": arm, "block": info.model_dump(mode="json"), "tokens": len(x)}
 
 
 def directions(model: ModelConfig, count: int, seed: int) -> np.ndarray:
     """float64 [count, d_in]: what the map writes for each factor, in the order of `factor_names`."""
     rng = np.random.default_rng(stream_seed(seed, "states/directions"))
     return STRATA[model.name](count, describe(model).d_model, rng)
+
+
+class Truth(NamedTuple):
+    """What the activations of an arm are made of."""
+
+    names: tuple[str, ...]
+    """Every factor, `register=value`."""
+    directions: np.ndarray
+    """float64 [A, d_in]"""
+    registers: np.ndarray
+    """int64 [A]: which register each factor belongs to."""
+
+
+def truth(experiment: Experiment, arm: str = MAIN) -> Truth:
+    """For an experiment on states."""
+    names = factor_names([SYSTEMS[name] for name in SYSTEMS if name in experiment.corpus.names])
+    seed = experiment.model.seed if arm == MAIN else twin_seed(experiment)
+    _, registers = np.unique([name.partition("=")[0] for name in names], return_inverse=True)
+    return Truth(names, directions(experiment.model, len(names), seed), registers)
 
 
 def check(experiment: Experiment) -> None:
@@ -94,6 +113,12 @@ def check(experiment: Experiment) -> None:
             f"model.name={model.name} with {count} factors in {width} dimensions",
             f"allowed: for {ROTATED} at least {count}, for {SUPERPOSED} at most {int(count / LEAST_SUPERPOSITION)}",
             f"type model.width={count if model.name == ROTATED else int(count / LEAST_SUPERPOSITION)}",
+        )
+    if experiment.activations.mode != "cache":
+        raise BadInput(
+            f"activations.mode={experiment.activations.mode} of states without a model",
+            "allowed: cache",
+            "type activations.mode=cache",
         )
     asked = (*experiment.protocol.criteria, *experiment.protocol.observations)
     if network := [name for name in asked if name in NEED_A_MODEL]:

@@ -50,6 +50,7 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "coverage": labels.COVERAGE,
     "calibration": labels.CALIBRATION,
     "probing": probes.PROBING,
+    "interventional": alignment.INTERVENTIONAL,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)

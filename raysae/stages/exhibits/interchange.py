@@ -11,11 +11,13 @@ from raysae.falsification.criterion import CEILING_J
 from raysae.falsification.metrics import causal
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.models.capture import capture, resume
+from raysae.models.maps import is_map
 from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import MAIN
 from raysae.stages.court import Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.pairs import PairTokens, registered_pairs
+from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import encode
 from raysae.types import HookPoint, Metric
@@ -37,6 +39,8 @@ def _interchange(exam: Examination) -> Plain | None:
     """Units of every registered variable, and for the real arm those of latents chosen on permuted labels."""
     if not exam.protocol.causal_units:
         return None
+    if is_map(exam.experiment.model):
+        return edited_units(exam)
     config, judge = exam.protocol, Interchange(exam)
     registered: dict[str, list[str]] = {}
     for variable, _, value in (unit.partition("=") for unit in config.causal_units):

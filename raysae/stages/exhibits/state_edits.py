@@ -1,0 +1,193 @@
+"""Interchange without a model: does exchanging a register's latents lead to the state that the program says.
+
+A pair is two TEST tokens of one system from different documents. The base's activation takes over the source's values
+of the latents chosen for one register, then the whole state is read along the true directions. It must be the base's
+state with the source's value in that register: doing nothing fails because the register differs, copying everything
+because another register does. What the system does next follows from the state, so equal states have equal futures.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from raysae.falsification.criterion import CEILING_J
+from raysae.falsification.metrics import causal
+from raysae.falsification.metrics.matching import permuted_rows
+from raysae.stages.capture import MAIN
+from raysae.stages.court import Court, Examination
+from raysae.stages.exhibits.base import Plain
+from raysae.stages.measure import Sample
+from raysae.stages.seal import pair_seed
+from raysae.stages.states import truth
+from raysae.types import Split
+from raysae.types.experiment import stream_seed
+from raysae.worlds.states import System
+from raysae.worlds.systems import SYSTEMS
+
+HELD = 0.5
+"""A register holds the value with the largest amplitude, if that is above half of what a factor is written with."""
+ABSENT = -1
+PERMUTED = "permuted_labels"
+UNTESTABLE_DRAWS = 2
+"""Matched sets where not even the true directions lead to the state: no unit can be coherent, whatever its null."""
+ELSEWHERE = -2
+"""Code of a token of another system."""
+
+
+class Codes(NamedTuple):
+    """A sample's states of one system, as numbers."""
+
+    registers: dict[str, tuple[str, ...]]
+    values: np.ndarray
+    """int64 [n, R]: place of each register's value, ABSENT, or ELSEWHERE on tokens of other systems."""
+
+
+def edited_units(exam: Examination) -> Plain:
+    """Units of every registered register value, and for the real arm those of latents chosen on permuted labels."""
+    registered: dict[str, list[str]] = {}
+    for variable, _, value in (unit.partition("=") for unit in exam.protocol.causal_units):
+        registered.setdefault(variable, []).append(value)
+    permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
+    found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
+    for name in exam.experiment.corpus.names:
+        system = SYSTEMS[name]
+        judge = StateEdits(exam, system)
+        for variable in (variable for variable in registered if variable in system.variables):
+            units, null = judge.units(variable, registered[variable], permuted)
+            found["units"] += [unit._asdict() for unit in units]
+            if permuted:
+                found[PERMUTED] += [unit._asdict() for unit in null]
+    return found
+
+
+class StateEdits:
+    """One SAE and one system."""
+
+    def __init__(self, exam: Examination, system: System) -> None:
+        self.exam, self.system = exam, system
+        known = truth(exam.experiment, exam.source)
+        own = [i for i, name in enumerate(known.names) if name.partition("=")[0] in system.variables]
+        self.directions = torch.from_numpy(known.directions[own]).float()
+        sizes = [len(values) for values in system.variables.values()]
+        self.first = np.concatenate([[0], np.cumsum(sizes)])
+        """Place of each register's first value among the directions."""
+        self.fit = codes(exam.fit, system)
+        self.W_dec = exam.sae.W_dec.detach()
+
+    def units(self, variable: str, values: Sequence[str], permuted: bool) -> tuple[list[Any], list[Any]]:
+        exam, draws = self.exam, self.exam.protocol.permutations
+        register = list(self.system.variables).index(variable)
+        names = self.system.variables[variable]
+        pairs = state_pairs(exam.court, self.system.name, variable, tuple(values))
+        seed = exam.seed(f"matched_latents/{variable}")
+        h_base, h_source = exam.test_latents[pairs.base], exam.test_latents[pairs.source]
+        exchanged = partial(causal.interchange, h_base, h_source, self.W_dec)
+        measure = partial(self.success, pairs)
+        wanted, held = pairs.expected[:, register], pairs.states[:, register]
+        supervised = self._written(register, wanted) - self._written(register, held)
+        ceiling = measure(supervised)
+        chosen = self._choose(self.fit.values[:, register], names)
+        mine = self.fit.values[:, register] > ELSEWHERE
+        rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
+        draws = draws if ceiling.max() >= CEILING_J else UNTESTABLE_DRAWS
+        sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy())
+        matched = np.stack([measure(exchanged(torch.from_numpy(taken))) for taken in sets], axis=1)
+        edit = exchanged(torch.tensor(chosen, dtype=torch.int64))
+        j, direction = measure(edit), measure(causal.random_direction(edit, seed))
+
+        def unit(u: int, value: str, success: np.ndarray) -> causal.Unit:
+            return causal.Unit(
+                variable, value, pairs.values.count(value), float(success[u]), float(ceiling[u]),
+                tuple(matched[u].tolist()), float(direction[u]),
+            )  # fmt: skip
+
+        real = [unit(u, value, j) for u, value in enumerate(values)]
+        if not permuted:
+            return real, []
+        rows = permuted_rows(exam.fit.document.numpy(), exam.seed(f"{PERMUTED}/{variable}"))
+        other = self._choose(self.fit.values[rows, register], names)
+        null = measure(exchanged(torch.tensor(other, dtype=torch.int64)))
+        return real, [unit(u, value, null) for u, value in enumerate(values)]
+
+    def _choose(self, held: np.ndarray, names: tuple[str, ...]) -> list[int]:
+        """All latents of a register: one for each of its values, by F1 on the FIT tokens of the system."""
+        rows = np.flatnonzero(held > ELSEWHERE)
+        per_value = self.exam.protocol.latents_per_value
+        chosen = causal.select_latents(self.exam.fit_latents[rows], held[rows], names, per_value, self.exam.alive)
+        return sorted({latent for taken in chosen.values() for latent in taken})
+
+    def _written(self, register: int, held: np.ndarray) -> torch.Tensor:
+        """[n, d] the direction of the value that each row holds in the register; 0 where it holds none."""
+        rows = self.directions[self.first[register] : self.first[register + 1]]
+        return rows[np.maximum(held, 0)] * torch.from_numpy(held >= 0)[:, None]
+
+    def success(self, pairs: "StatePairs", delta: torch.Tensor) -> np.ndarray:
+        """float64 [v]: for each value, in how many of its pairs the whole state is what it should be."""
+        amplitude = ((self.exam.test.x[pairs.base] + delta) @ self.directions.T).numpy()
+        right = np.ones(len(amplitude), bool)
+        for register, (first, last) in enumerate(zip(self.first[:-1], self.first[1:], strict=True)):
+            of_values = amplitude[:, first:last]
+            best = of_values.argmax(axis=1)
+            read = np.where(of_values[np.arange(len(best)), best] > HELD, best, ABSENT)
+            right &= read == pairs.expected[:, register]
+        return (pairs.of_value & right).sum(axis=1) / np.maximum(pairs.of_value.sum(axis=1), 1)
+
+
+class StatePairs(NamedTuple):
+    """All pairs of one register; rows are pairs."""
+
+    values: list[str]
+    """[n] the source's value, which the edit brings in"""
+    base: np.ndarray
+    """int64 [n], row of TEST"""
+    source: np.ndarray
+    states: np.ndarray
+    """int64 [n, R] the base's state"""
+    expected: np.ndarray
+    """int64 [n, R] the same with the source's value"""
+    of_value: np.ndarray
+    """bool [v, n], which pairs are of each value"""
+
+
+@lru_cache(maxsize=64)
+def state_pairs(court: Court, name: str, variable: str, values: tuple[str, ...]) -> StatePairs:
+    """The registered number of informative pairs for each value, the same for every SAE of a run."""
+    system, test = SYSTEMS[name], court.sample(MAIN, Split.TEST)
+    state = codes(test, system).values
+    register, names = list(system.variables).index(variable), system.variables[variable]
+    document = test.document.numpy()
+    rng = np.random.default_rng(stream_seed(pair_seed(court.experiment), f"{variable}"))
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    for value in values:
+        code = names.index(value)
+        sources = np.flatnonzero(state[:, register] == code)
+        bases = np.flatnonzero((state[:, register] != code) & (state[:, register] > ELSEWHERE))
+        # Twelve are drawn for each that is wanted: nearly all that meet are of two documents and differ elsewhere.
+        base, source = (rng.choice(rows, 12 * court.protocol.pairs) if len(rows) else rows for rows in (bases, sources))
+        least = min(len(base), len(source))
+        base, source = base[:least], source[:least]
+        differs = (state[base] != state[source]).sum(axis=1) > 1
+        good = np.flatnonzero(differs & (document[base] != document[source]))[: court.protocol.pairs]
+        found.append((base[good], source[good]))
+    base, source = (np.concatenate([pair[side] for pair in found]) for side in (0, 1))
+    counts = [len(pair[0]) for pair in found]
+    expected = state[base].copy()
+    expected[:, register] = state[source, register]
+    brought = np.repeat(np.arange(len(values)), counts)
+    of_value = brought == np.arange(len(values))[:, None]
+    return StatePairs([values[v] for v in brought], base, source, state[base], expected, of_value)
+
+
+def codes(sample: Sample, system: System) -> Codes:
+    """States of one system on every token of a sample."""
+    columns = []
+    for variable, names in system.variables.items():
+        places: dict[Any, int] = {value: i for i, value in enumerate(names)} | {None: ABSENT}
+        labels = sample.labels.get(variable, np.full(len(sample.x), None))
+        columns.append(np.array([places[value] for value in labels], dtype=np.int64))
+    values = np.stack(columns, axis=1)
+    values[(values == ABSENT).all(axis=1)] = ELSEWHERE
+    return Codes(dict(system.variables), values)
