@@ -67,7 +67,7 @@ class StatesWriter:
             split=block.facts["split"],
             documents=len(documents),
         )
-        return {"arm": arm, "block": info.model_dump(mode="json"), "tokens": len(x)}
+        return {"arm": arm, "block": info.model_dump(mode="json")}
 
 
 def directions(model: ModelConfig, count: int, seed: int) -> np.ndarray:
