@@ -76,6 +76,8 @@ class StateEdits:
         """Place of each register's first value among the directions."""
         self.fit = codes(exam.fit, system)
         self.W_dec = exam.sae.W_dec.detach()
+        self.read_dec = self.W_dec @ self.directions.T
+        """[m, F] what each latent writes along each direction: edits are read without being written out."""
 
     def units(self, variable: str, values: Sequence[str], permuted: bool) -> tuple[list[Any], list[Any]]:
         exam, draws = self.exam, self.exam.protocol.permutations
@@ -84,19 +86,24 @@ class StateEdits:
         pairs = state_pairs(exam.court, self.system.name, variable, tuple(values))
         seed = exam.seed(f"matched_latents/{variable}")
         h_base, h_source = exam.test_latents[pairs.base], exam.test_latents[pairs.source]
-        exchanged = partial(causal.interchange, h_base, h_source, self.W_dec)
-        measure = partial(self.success, pairs)
+        read = partial(causal.interchange, h_base, h_source, self.read_dec)
+        base = exam.test.x[pairs.base] @ self.directions.T
+
+        def measure(amplitude: torch.Tensor) -> np.ndarray:
+            return self.success(pairs, base + amplitude)
+
         wanted, held = pairs.expected[:, register], pairs.states[:, register]
         supervised = self._written(register, wanted) - self._written(register, held)
-        ceiling = measure(supervised)
+        ceiling = measure(supervised @ self.directions.T)
         chosen = self._choose(self.fit.values[:, register], names)
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
         draws = draws if ceiling.max() >= CEILING_J else UNTESTABLE_DRAWS
         sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy())
-        matched = np.stack([measure(exchanged(torch.from_numpy(taken))) for taken in sets], axis=1)
-        edit = exchanged(torch.tensor(chosen, dtype=torch.int64))
-        j, direction = measure(edit), measure(causal.random_direction(edit, seed))
+        matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets], axis=1)
+        latents = torch.tensor(chosen, dtype=torch.int64)
+        edit = causal.interchange(h_base, h_source, self.W_dec, latents)
+        j, direction = measure(read(latents)), measure(causal.random_direction(edit, seed) @ self.directions.T)
 
         def unit(u: int, value: str, success: np.ndarray) -> causal.Unit:
             return causal.Unit(
@@ -109,7 +116,7 @@ class StateEdits:
             return real, []
         rows = permuted_rows(exam.fit.document.numpy(), exam.seed(f"{PERMUTED}/{variable}"))
         other = self._choose(self.fit.values[rows, register], names)
-        null = measure(exchanged(torch.tensor(other, dtype=torch.int64)))
+        null = measure(read(torch.tensor(other, dtype=torch.int64)))
         return real, [unit(u, value, null) for u, value in enumerate(values)]
 
     def _choose(self, held: np.ndarray, names: tuple[str, ...]) -> list[int]:
@@ -124,15 +131,14 @@ class StateEdits:
         rows = self.directions[self.first[register] : self.first[register + 1]]
         return rows[np.maximum(held, 0)] * torch.from_numpy(held >= 0)[:, None]
 
-    def success(self, pairs: "StatePairs", delta: torch.Tensor) -> np.ndarray:
-        """float64 [v]: for each value, in how many of its pairs the whole state is what it should be."""
-        amplitude = ((self.exam.test.x[pairs.base] + delta) @ self.directions.T).numpy()
-        right = np.ones(len(amplitude), bool)
-        for register, (first, last) in enumerate(zip(self.first[:-1], self.first[1:], strict=True)):
-            of_values = amplitude[:, first:last]
-            best = of_values.argmax(axis=1)
-            read = np.where(of_values[np.arange(len(best)), best] > HELD, best, ABSENT)
-            right &= read == pairs.expected[:, register]
+    def success(self, pairs: "StatePairs", amplitude: torch.Tensor) -> np.ndarray:
+        """float64 [v]: for each value, in how many of its pairs the state read from `amplitude` [n, F] is what it must
+        be in every register."""
+        found = amplitude.numpy()
+        largest = np.maximum.reduceat(found, self.first[:-1], axis=1)
+        wanted = np.take_along_axis(found, self.first[:-1] + np.maximum(pairs.expected, 0), axis=1)
+        held = (wanted == largest) & (largest > HELD)
+        right = np.where(pairs.expected == ABSENT, largest <= HELD, held).all(axis=1)
         return (pairs.of_value & right).sum(axis=1) / np.maximum(pairs.of_value.sum(axis=1), 1)
 
 
