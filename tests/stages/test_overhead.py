@@ -122,7 +122,7 @@ def test_the_ids_are_drawn_from_the_whole_vocabulary_by_the_seed(
     assert set(first.ravel()) == set(range(81))
 
 
-def refuse_every_criterion(verdict: Verdict, gate: str) -> None:
+def assert_every_criterion_fails(verdict: Verdict, gate: str) -> None:
     for row in verdict.criteria.values():
         assert (row.outcome, row.reason_code) == (Outcome.INCONCLUSIVE, Reason.GATE_FAILED)
         assert gate in row.reason
@@ -142,8 +142,8 @@ def test_a_hook_that_changes_the_model_fails_the_gate(
 
     monkeypatch.setattr(hooks, "_attach", meddle)
     verdict = judged(config, tmp_path)
-    refuse_every_criterion(verdict, "model unchanged")
-    refuse_every_criterion(verdict, "equal to a reference")  # What stands behind the first hook point changed as well.
+    assert_every_criterion_fails(verdict, "model unchanged")
+    assert_every_criterion_fails(verdict, "equal to a reference")  # Also what stands behind the first.
 
 
 def test_a_capture_that_leaves_a_trace_fails_the_gate(
@@ -158,7 +158,7 @@ def test_a_capture_that_leaves_a_trace_fails_the_gate(
             return answer
 
     monkeypatch.setattr(meter, "Capturer", Leaves)
-    refuse_every_criterion(judged(config, tmp_path, "protocol.criteria=[capture_latency]"), "model unchanged")
+    assert_every_criterion_fails(judged(config, tmp_path, "protocol.criteria=[capture_latency]"), "model unchanged")
 
 
 def test_a_lost_token_fails_the_gate(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_a_lost_token_fails_the_gate(config: Path, tmp_path: Path, monkeypatch: 
         add(self, kept, {name: array[:-1] for name, array in values.items()})
 
     monkeypatch.setattr(ActivationBlock, "add", lose)
-    refuse_every_criterion(judged(config, tmp_path), "every token once")
+    assert_every_criterion_fails(judged(config, tmp_path), "every token once")
 
 
 def test_a_token_twice_in_the_place_of_another_fails_the_gate(
@@ -184,7 +184,7 @@ def test_a_token_twice_in_the_place_of_another_fails_the_gate(
 
     monkeypatch.setattr(ActivationBlock, "add", repeat)
     verdict = judged(config, tmp_path, "protocol.criteria=[capture_latency]")
-    refuse_every_criterion(verdict, "every token once")
+    assert_every_criterion_fails(verdict, "every token once")
     assert "1,920 of 1,920 tokens in the files, 15 documents differ" in verdict.criteria["capture_latency"].reason
 
 
