@@ -14,10 +14,11 @@ from raysae.errors import BadInput
 from raysae.falsification.metrics import overhead as metrics
 from raysae.falsification.metrics.overhead import Capture
 from raysae.falsification.protocol import Protocol, draft, read
-from raysae.models.capture import check_hookpoints
+from raysae.models.capture import check_hookpoints, width
 from raysae.models.load import describe, model_inputs
 from raysae.models.maps import is_map
 from raysae.stages.meter import TICKS, Meter
+from raysae.stages.preflight import check_room
 from raysae.stages.progress import StageProgress
 from raysae.stages.provenance import commit
 from raysae.stages.registration import check_content, splits
@@ -105,6 +106,8 @@ def overhead(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     names = list(dict.fromkeys(measure for row in protocol.criteria for measure in MEASURES[row.name]))
     done = finished_blocks(folder.metrics, names, mark)
     progress.total(len(names))
+    if "throughput" in set(names) - set(done):
+        progress.say(_room(experiment, folder))
     for position, name in enumerate(names):
         if name not in done:
             with progress.following(lambda name=name, position=position: (position, _said(folder, name))):
@@ -163,6 +166,14 @@ def summarise(protocol: Protocol, shown: dict[str, Any], seed: int) -> dict[str,
             np.array(base["peaks"]), np.array(hooked["peaks"]), base["total"], capture
         )
     return {row.name: found[row.name] for row in protocol.criteria}
+
+
+def _room(experiment: Experiment, folder: RunFolder) -> str:
+    """The files that are written without a pause stand on the disk together. BadInput where they do not fit."""
+    config, row = experiment.overhead, describe(experiment.model)
+    widths = {str(point): width(row, point) for point in experiment.capture.hookpoints}
+    files = -(-config.sustained_tokens // config.run_tokens)
+    return check_room(folder.overhead, [config.run_tokens] * files, widths, experiment.capture.dtype)
 
 
 def lines(judged: dict[str, Metric]) -> list[str]:

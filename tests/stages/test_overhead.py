@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -234,6 +235,15 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert len(result.stderr.strip().split("\n")) == 1 and said in result.stderr
     assert result.stderr.count("; ") >= 2
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_disk_too_small_for_the_stretch_is_refused(
+    config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**6))
+    result = in_process("run", str(config), f"out={tmp_path / 'runs'}", "overhead.sustained_tokens=10000")
+    assert result.returncode == 2 and "10,112 tokens x 320 numbers x 2 bytes" in result.stderr
+    assert not (tmp_path / "runs" / "tiny").exists()
 
 
 def test_a_stage_that_the_criteria_do_not_ask_for_is_refused(config: Path, tiny_config: Path, tmp_path: Path) -> None:
