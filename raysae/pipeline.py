@@ -9,7 +9,7 @@ from typing import Any
 from raysae.errors import BadInput
 from raysae.stages import tracking
 from raysae.stages.claim import claim, identity, stored_override
-from raysae.store import Manifest, RunFolder, write_json
+from raysae.store import Manifest, RunFolder, holds, write_json
 from raysae.types import Experiment, Outcome, Verdict
 from raysae.types.loading import beside
 
@@ -197,8 +197,16 @@ def exit_status(verdict: Verdict) -> int:
 # experiment is recognised without loading torch or Ray.
 
 
-def _manifest_of(*names: str) -> Callable[[Experiment, RunFolder], bool]:
-    return lambda experiment, folder: all(Manifest.exists(getattr(folder, name)) for name in names)
+def _tokenize_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    if not Manifest.exists(folder.tokens):  # the last of the three
+        return False
+    tokens = Manifest.read(folder.tokens)
+    holds(folder.corpus, tokens.extra["corpus_fingerprint"])
+    return all(holds(part, tokens.fingerprint) for part in (folder.alignment, folder.labels, folder.tokens))
+
+
+def _quality_finished(experiment: Experiment, folder: RunFolder) -> bool:
+    return holds(folder.quality, Manifest.read(folder.tokens).fingerprint)
 
 
 def _ingest(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
@@ -251,9 +259,10 @@ def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 def _capture_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    from raysae.stages.capture import arms
+    from raysae.stages.capture import fingerprints
 
-    return all(Manifest.exists(folder.activations / arm) for arm in arms(experiment))
+    marks = fingerprints(experiment, Manifest.read(folder.tokens))
+    return all([holds(folder.activations / arm, mark) for arm, mark in marks.items()])
 
 
 def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
@@ -270,7 +279,7 @@ def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 def _sweep_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    return experiment.sweep.trials == 0 or Manifest.exists(folder.sweep)
+    return experiment.sweep.trials == 0 or holds(folder.sweep)
 
 
 def _sweep(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
@@ -294,13 +303,10 @@ def configured(experiment: Experiment, folder: RunFolder) -> Experiment:
 
 
 def _train_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    from raysae.stages.dictionaries import trained_arms
+    from raysae.stages.jobs import plan
+    from raysae.stages.train import is_finished
 
-    return all(
-        Manifest.exists(folder.sae / arm / str(seed))
-        for arm in trained_arms(experiment)
-        for seed in experiment.train.seed_numbers
-    )
+    return all([is_finished(job) for job in plan(configured(experiment, folder), folder.activations, folder.sae)])
 
 
 def _train(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
@@ -308,6 +314,10 @@ def _train(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
     manifests = train(configured(experiment, folder), folder.activations, folder.sae, progress)
     progress.say(f"{len(manifests)} SAEs in {folder.sae}")
+
+
+def _measured(experiment: Experiment, folder: RunFolder) -> bool:
+    return Manifest.exists(folder.metrics)  # `decide` reads every byte of them, and refuses what was changed
 
 
 def _evaluate(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
@@ -329,16 +339,16 @@ def _report(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Experiment, RunFolder, Any], None]]] = {
-    "draw": (_manifest_of("tokens"), _draw),
-    "ingest": (_manifest_of("corpus"), _ingest),
-    "tokenize": (_manifest_of("alignment", "labels", "tokens"), _tokenize),
-    "quality": (_manifest_of("quality"), _quality),
+    "draw": (lambda experiment, folder: holds(folder.tokens), _draw),
+    "ingest": (lambda experiment, folder: holds(folder.corpus), _ingest),
+    "tokenize": (_tokenize_finished, _tokenize),
+    "quality": (_quality_finished, _quality),
     "seal": (lambda experiment, folder: folder.protocol.is_file(), _seal),
     "capture": (_capture_finished, _capture),
     "sweep": (_sweep_finished, _sweep),
     "train": (_train_finished, _train),
-    "evaluate": (_manifest_of("metrics"), _evaluate),
-    "overhead": (_manifest_of("metrics"), _overhead),
+    "evaluate": (_measured, _evaluate),
+    "overhead": (_measured, _overhead),
     "decide": (lambda experiment, folder: folder.record.is_file(), _decide),
     "report": (lambda experiment, folder: folder.report.is_file(), _report),
 }

@@ -166,8 +166,11 @@ class _Normaliser:
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         job, name = self.job, _name(item)
         done = finished_blocks(job.quarantine, [name], job.fingerprint)
-        if name in done:  # this source's last receipt: its blocks are all there
-            return done[name].facts["answer"]
+        if name in done:  # this source's last receipt: its blocks were all there
+            answer = done[name].facts["answer"]
+            made = [block["name"] for block in answer["blocks"]]
+            if len(finished_blocks(job.out, made, job.fingerprint)) == len(made):
+                return answer
         blocks = RecordBlocks(job.out, name, job.fingerprint, job.corpus.block_records)
         reasons: Counter[str] = Counter()
         left_out = 0

@@ -13,16 +13,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raysae.errors import RaysaeError
+from raysae.errors import BadInput, RaysaeError
 from raysae.saes import checkpoint
 from raysae.stages.cotrain import Course, Place, train_together
 from raysae.stages.halt import Halt, halting
 from raysae.stages.jobs import SAEJob, groups, plan
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
-from raysae.store import ActivationStore, Manifest, describe_file, write_json
+from raysae.store import ActivationStore, Manifest, describe_file, holds, write_json
 from raysae.training.memory import Memory, estimate
-from raysae.types import Experiment
+from raysae.types import Experiment, HookPoint
 from raysae.types.learning import TrainConfig
 
 PROGRESS_FILE = "progress.json"
@@ -60,7 +60,17 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
 
 
 def is_finished(job: SAEJob) -> bool:
-    return Manifest.exists(job.out) and Manifest.read(job.out).fingerprint == job.fingerprint
+    """BadInput where another SAE lies in the place of this one."""
+    if Manifest.exists(job.out):
+        d_in = ActivationStore(job.activations).width(HookPoint.parse(job.hookpoint))
+        there = checkpoint.header(job.out).d_in
+        if there != d_in:
+            raise BadInput(
+                f"{job.out} holds an SAE of d_in {there}",
+                f"{job.hookpoint} in {job.activations} has {d_in}",
+                f"move {job.out} away and run again",
+            )
+    return holds(job.out, job.fingerprint)
 
 
 def _memory(todo: list[SAEJob], experiment: Experiment) -> Memory:

@@ -8,6 +8,7 @@ from raysae.store.manifest import (
     Manifest,
     describe_file,
     finished_blocks,
+    holds,
     write_block,
 )
 from raysae.store.records import RecordBlocks, read_records
@@ -27,6 +28,7 @@ __all__ = [
     "TokenStore",
     "describe_file",
     "finished_blocks",
+    "holds",
     "load_state",
     "read_records",
     "save_state",

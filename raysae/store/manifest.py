@@ -171,3 +171,31 @@ def finished_blocks(folder: Path, names: Iterable[str], fingerprint: str) -> dic
         if info.fingerprint == fingerprint and path.is_file() and path.stat().st_size == info.bytes:
             finished[name] = info
     return finished
+
+
+def holds(folder: Path, fingerprint: str | None = None) -> bool:
+    """Whether finished work lies in `folder`.
+
+    BadInput where it is of another fingerprint, or a file is not there as it was written: nothing is built on that.
+    Sizes are compared; `Manifest.problems` reads every byte.
+    """
+    if not Manifest.exists(folder):
+        return False
+    manifest, path = Manifest.read(folder), folder / MANIFEST
+    if fingerprint is not None and manifest.fingerprint != fingerprint:
+        raise BadInput(
+            f"{path} is of another configuration ({manifest.fingerprint[:16]}..., this one is {fingerprint[:16]}...)",
+            "allowed: what this experiment made itself",
+            f"move {folder} away and run again",
+        )
+    for block in manifest.blocks:
+        file = folder / block.file
+        size = file.stat().st_size if file.is_file() else 0
+        if size != block.bytes:
+            alone = (folder / f"{block.name}.json").is_file()
+            raise BadInput(
+                f"{file} has {size:,} bytes, {MANIFEST} says {block.bytes:,}",
+                "allowed: the file that was written",
+                f"remove {path} and run again to make it anew" if alone else f"move {folder} away and run again",
+            )
+    return True
