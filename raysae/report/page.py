@@ -83,7 +83,7 @@ def _head(run: ReportData) -> Plain:
         ],
         "mode": "CONFIRMATORY" if confirmatory else "EXPLORATORY",
         "mode_means": (
-            "the protocol passed its power check before training, and this verdict counts for gates."
+            "the protocol passed its power check beforehand, and this verdict counts for gates."
             if confirmatory
             else "a look, not a test. Its numbers may suggest a hypothesis; its verdict opens no gate."
         ),
