@@ -7,6 +7,7 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # read when Triton is first imported, by whatever test that is
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in every actor; on arrays this small more threads only wait
 
 ROOT = Path(__file__).parents[1]

@@ -1,7 +1,5 @@
 """The kernels for accelerators, in Triton's interpreter: the products of plain torch, and the same training."""
 
-import os
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,7 +9,6 @@ from raysae.saes import ARCHITECTURES
 from raysae.training.kernels import bags
 from tests.training.test_trainer import run, trainer
 
-os.environ["TRITON_INTERPRET"] = "1"  # read when a kernel is defined
 pytest.importorskip("triton", reason="Triton is not installed: its kernels are for Linux")
 triton_bags = pytest.importorskip("raysae.training.kernels.triton_bags")
 
