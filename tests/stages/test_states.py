@@ -13,15 +13,16 @@ from raysae.falsification.metrics.coherence import Unit
 from raysae.pipeline import check, run
 from raysae.saes import build, checkpoint, tied_dictionary
 from raysae.stages.court import Court, Examination
-from raysae.stages.exhibits.state_edits import StateEdits, edited_units, state_pairs
+from raysae.stages.exhibits.state_edits import HELD, StateEdits, edited_units, reader, state_pairs
 from raysae.stages.measure import factor_matrix
 from raysae.stages.progress import Reporter
 from raysae.stages.states import directions, truth
 from raysae.store import ActivationStore, Manifest, TokenStore
-from raysae.types import HookPoint, Split
+from raysae.types import Experiment, HookPoint, Split
 from raysae.types.experiment import ModelConfig, stream_seed
 from raysae.types.loading import load
 from raysae.worlds.states import factor_names
+from raysae.worlds.strata import activations
 from raysae.worlds.systems import SYSTEMS
 from tests.runs import hashes
 
@@ -181,7 +182,19 @@ def test_an_edit_that_does_nothing_and_one_that_copies_everything_fail(finished:
     for variable, values in SYSTEMS["stack_machine"].variables.items():
         pairs = state_pairs(exam.court, "stack_machine", variable, values)
         for rows in (pairs.base, pairs.source):
-            assert judge.success(pairs, exam.test.x[rows] @ judge.directions.T).max() == 0
+            assert judge.success(pairs, exam.test.x[rows] @ judge.reader).max() == 0
+
+
+@pytest.mark.parametrize("name", ["rotated", "superposed"])
+def test_the_state_of_a_system_is_read_without_an_error_in_both_strata(name: str) -> None:
+    whole = truth(Experiment.model_validate({"name": "x", "model": {"name": name}, "corpus": {"name": list(SYSTEMS)}}))
+    rng = np.random.default_rng(0)
+    for system in SYSTEMS:
+        own = np.array([factor.startswith(f"{system}.") for factor in whole.names])
+        factors = own & (rng.random((2000, len(own))) < 0.1)
+        x = torch.from_numpy(activations(factors, whole.directions, rng))
+        amplitude = x @ reader(torch.from_numpy(whole.directions[own]))
+        assert ((amplitude.numpy() > HELD) == factors[:, own]).all()
 
 
 @pytest.mark.parametrize("null", ["permuted_labels", "random_dictionary", "random_model"])

@@ -1,9 +1,10 @@
 """Interchange without a model: does exchanging a register's latents lead to the state that the program says.
 
 A pair is two TEST tokens of one system from different documents. The base's activation takes over the source's values
-of the latents chosen for one register, then the whole state is read along the true directions. It must be the base's
-state with the source's value in that register: doing nothing fails because the register differs, copying everything
-because another register does. What the system does next follows from the state, so equal states have equal futures.
+of the latents chosen for one register, then the whole state is read by the true directions of its system. It must be
+the base's state with the source's value in that register: doing nothing fails because the register differs, copying
+everything because another register does. What the system does next follows from the state, so equal states have equal
+futures.
 """
 
 from collections.abc import Sequence
@@ -76,8 +77,9 @@ class StateEdits:
         """Place of each register's first value among the directions."""
         self.fit = codes(exam.fit, system)
         self.W_dec = exam.sae.W_dec.detach()
-        self.read_dec = self.W_dec @ self.directions.T
-        """[m, F] what each latent writes along each direction: edits are read without being written out."""
+        self.reader = reader(self.directions)
+        self.read_dec = self.W_dec @ self.reader
+        """[m, F] what is read of each latent's row: edits are read without being written out."""
 
     def units(self, variable: str, values: Sequence[str], permuted: bool) -> tuple[list[Any], list[Any]]:
         exam, draws = self.exam, self.exam.protocol.permutations
@@ -87,14 +89,14 @@ class StateEdits:
         seed = exam.seed(f"matched_latents/{variable}")
         h_base, h_source = exam.test_latents[pairs.base], exam.test_latents[pairs.source]
         read = partial(causal.interchange, h_base, h_source, self.read_dec)
-        base = exam.test.x[pairs.base] @ self.directions.T
+        base = exam.test.x[pairs.base] @ self.reader
 
         def measure(amplitude: torch.Tensor) -> np.ndarray:
             return self.success(pairs, base + amplitude)
 
         wanted, held = pairs.expected[:, register], pairs.states[:, register]
         supervised = self._written(register, wanted) - self._written(register, held)
-        ceiling = measure(supervised @ self.directions.T)
+        ceiling = measure(supervised @ self.reader)
         chosen = self._choose(self.fit.values[:, register], names)
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
@@ -103,7 +105,7 @@ class StateEdits:
         matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets], axis=1)
         latents = torch.tensor(chosen, dtype=torch.int64)
         edit = causal.interchange(h_base, h_source, self.W_dec, latents)
-        j, direction = measure(read(latents)), measure(causal.random_direction(edit, seed) @ self.directions.T)
+        j, direction = measure(read(latents)), measure(causal.random_direction(edit, seed) @ self.reader)
 
         def unit(u: int, value: str, success: np.ndarray) -> causal.Unit:
             return causal.Unit(
@@ -185,6 +187,12 @@ def state_pairs(court: Court, name: str, variable: str, values: tuple[str, ...])
     brought = np.repeat(np.arange(len(values)), counts)
     of_value = brought == np.arange(len(values))[:, None]
     return StatePairs([values[v] for v in brought], base, source, state[base], expected, of_value)
+
+
+def reader(directions: torch.Tensor) -> torch.Tensor:
+    """[d, F]: activations @ it are the amplitudes of the directions [F, d], by least squares. Of a rotation these are
+    inner products; in superposition they are exact as long as one system has no more factors than dimensions."""
+    return torch.linalg.pinv(directions.double()).float()
 
 
 def codes(sample: Sample, system: System) -> Codes:
