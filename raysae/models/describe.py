@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -79,7 +80,18 @@ def model_inputs(config: ModelConfig) -> dict[str, str]:
         row = MODELS[config.name]
         return {"hub": f"{row.hub_id}@{'registry' if config.randomize else row.revision}"}
     weights = [] if config.randomize else sorted(folder.glob("*.safetensors"))
-    return {path.name: sha256_file(path) for path in [folder / "config.json", *weights] if path.is_file()}
+    return {path.name: _sha256(path) for path in [folder / "config.json", *weights] if path.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    seen = path.stat()
+    return _sha256_of(path, seen.st_size, seen.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _sha256_of(path: Path, size: int, changed_ns: int) -> str:
+    """Once per process for a file that did not change: several stages ask, and weights are gigabytes."""
+    return sha256_file(path)
 
 
 def model_folder(config: ModelConfig) -> Path | None:

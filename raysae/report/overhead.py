@@ -33,7 +33,7 @@ def section(shown: Plain | None, config: Plain) -> Plain | None:
         ),
         (
             "one run",
-            f"{words.plural(config['batches'], 'batch').replace('batchs', 'batches')} of {timed['batch_size']} x "
+            f"{words.plural(config['batches'], 'batch')} of {timed['batch_size']} x "
             f"{timed['sequence_length']} tokens, {tokens:,} in all",
         ),
         ("device", timed["device"]),

@@ -101,7 +101,8 @@ def spaced(name: Any) -> str:
 
 
 def plural(amount: int, noun: str) -> str:
-    return f"{count(amount)} {noun}" if amount == 1 else f"{count(amount)} {noun}s"
+    several = f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
+    return f"{count(amount)} {noun if amount == 1 else several}"
 
 
 def plain(value: Any) -> str:

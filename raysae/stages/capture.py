@@ -215,15 +215,16 @@ class Capturer:
                 values = forward([ids for _, ids, _ in chosen])
                 if written is not None:
                     written.result()
-                written = beside.submit(keep, _tokens(portion, chosen), values)
+                written = beside.submit(keep, token_columns(portion.start, chosen), values)
             if written is not None:
                 written.result()
 
 
-def _tokens(portion: range, documents: Sequence[Document]) -> Tokens:
+def token_columns(first: int, documents: Sequence[Document]) -> Tokens:
+    """The rows of consecutive documents of a block, of which the first is number `first`."""
     lengths = [len(ids) for _, ids, _ in documents]
     return Tokens(
-        record=np.repeat(np.arange(portion.start, portion.stop, dtype=np.int32), lengths),
+        record=np.repeat(np.arange(first, first + len(documents), dtype=np.int32), lengths),
         position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
         token_id=np.concatenate([ids for _, ids, _ in documents]),
         step=np.concatenate([step for _, _, step in documents]),

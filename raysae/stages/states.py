@@ -13,10 +13,10 @@ import numpy as np
 from raysae.errors import BadInput
 from raysae.models.load import describe
 from raysae.models.maps import ROTATED, SUPERPOSED, is_map
-from raysae.stages.capture import MAIN, Job, twin_seed
+from raysae.stages.capture import MAIN, Job, token_columns, twin_seed
 from raysae.stages.measure import factor_matrix
 from raysae.store import BlockInfo, Manifest, TokenStore, write_block
-from raysae.store.activation_block import ActivationBlock, Tokens
+from raysae.store.activation_block import ActivationBlock
 from raysae.types import Experiment
 from raysae.types.experiment import ModelConfig, stream_seed
 from raysae.worlds import strata
@@ -53,7 +53,7 @@ class StatesWriter:
             points = {str(point): x for point in job.capture.hookpoints}
             widths = {point: x.shape[1] for point in points}
             with ActivationBlock(path, [record for record, _, _ in documents], widths, job.capture.dtype) as out:
-                out.add(_tokens(documents), points)
+                out.add(token_columns(0, documents), points)
             statistics.update(out.statistics())
 
         info = write_block(
@@ -127,13 +127,3 @@ def check(experiment: Experiment) -> None:
             "allowed: reconstruction, sparsity, alignment, causal_interchange, redundancy",
             "take it out of protocol.criteria or protocol.observations",
         )
-
-
-def _tokens(documents: list[tuple[str, np.ndarray, np.ndarray]]) -> Tokens:
-    lengths = [len(ids) for _, ids, _ in documents]
-    return Tokens(
-        record=np.repeat(np.arange(len(documents), dtype=np.int32), lengths),
-        position=np.concatenate([np.arange(length, dtype=np.int32) for length in lengths]),
-        token_id=np.concatenate([ids for _, ids, _ in documents]),
-        step=np.concatenate([step for _, _, step in documents]),
-    )

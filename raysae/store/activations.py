@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +24,8 @@ READERS = 2
 """Threads that read row groups: one alone is no faster than a training step of 20 ms."""
 GROUPS_AHEAD = 3
 KEPT_ROWS = 262_144
+BLOCKS_KEPT = 16
+"""Token blocks whose columns are kept in memory where rows are streamed."""
 BATCHES_AHEAD = 3
 
 Feed = Callable[[HookPoint, Iterator[Group]], Iterator[np.ndarray]]
@@ -89,14 +91,14 @@ class ActivationStore:
 
     def input_scale(self, hookpoint: HookPoint) -> float:
         """The constant s for which s*x has a mean square of 1 per component over TRAIN."""
-        blocks = [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
+        blocks = self._train_rows()
         square = sum(block.facts["statistics"][str(hookpoint)]["rms"] ** 2 * rows for block, rows in blocks)
         rows = sum(rows for _, rows in blocks)
         return float((square / rows) ** -0.5) if square > 0 else 1.0
 
     def mean(self, hookpoint: HookPoint) -> np.ndarray:
         """float64 [d_in], the mean over TRAIN."""
-        blocks = [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
+        blocks = self._train_rows()
         total = sum(np.asarray(block.facts["statistics"][str(hookpoint)]["mean"]) * rows for block, rows in blocks)
         return np.asarray(total) / sum(rows for _, rows in blocks)
 
@@ -207,6 +209,10 @@ class ActivationStore:
         values = pq.read_table(self._labels / info.file, columns=[variable])[variable].to_pylist()
         return np.array([places.get(value, -1) for value in values], dtype=np.int64)[shown(block)]
 
+    def _train_rows(self) -> list[tuple[BlockInfo, int]]:
+        """The blocks of TRAIN, and how many rows of each are shown."""
+        return [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
+
     @property
     def streamed(self) -> bool:
         """Whether rows of TRAIN are made when they are wanted."""
@@ -217,8 +223,11 @@ class ActivationStore:
         return self.folder.parent.parent / "labels"
 
     @cached_property
-    def _tokens(self) -> TokenStore:
-        return TokenStore(self.folder.parent.parent / "tokens")
+    def _streamed_columns(self) -> Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Token columns of a block by its name: read once for the many groups of it."""
+        store = TokenStore(self.folder.parent.parent / "tokens")
+        blocks = {block.name: block for block in store.blocks()}
+        return lru_cache(BLOCKS_KEPT)(lambda name: store.columns(blocks[name]))
 
     def _read_guides(self, group: Group, guides: GuideColumns) -> np.ndarray:
         """float32 [rows, 2]"""
@@ -236,7 +245,7 @@ class ActivationStore:
     def _token_columns(self, group: Group) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Document (a number within its block), position and step of each row of a group."""
         if self.streamed:
-            columns = self._tokens.columns(next(b for b in self._tokens.blocks() if b.name == group.block.name))
+            columns = self._streamed_columns(group.block.name)
             document, position, step = (column[group.first : group.first + group.rows] for column in columns)
             return document, position, step
         names = ["record", "position", "step"]

@@ -8,7 +8,8 @@ register each (`open.3`), which holds `yes` until the node is found.
 
 import random
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from raysae.worlds.states import Step, System, Trace
 
@@ -116,16 +117,9 @@ def _reached(graph: Graph) -> set[int]:
     return found
 
 
-def _breadth(rng: random.Random) -> Trace:
+def _searched(search: Callable[[Graph, int], list[Step]], rng: random.Random) -> Trace:
     graph, root = draw_graph(rng), rng.randrange(NODES)
-    steps = breadth_first(graph, root)
-    order = dict.fromkeys(step.state["node"] for step in steps)
-    return Trace(shape(graph, root), _written(graph, root), " ".join(order), steps)
-
-
-def _depth(rng: random.Random) -> Trace:
-    graph, root = draw_graph(rng), rng.randrange(NODES)
-    steps = depth_first(graph, root)
+    steps = search(graph, root)
     order = dict.fromkeys(step.state["node"] for step in steps)
     return Trace(shape(graph, root), _written(graph, root), " ".join(order), steps)
 
@@ -136,5 +130,5 @@ def _written(graph: Graph, root: int) -> str:
 
 
 _EDGES = tuple(f"{a}>{b}" for a in NAMES for b in NAMES if a != b)
-BFS = System("bfs", BFS_REGISTERS, _breadth, _EDGES)
-DFS = System("dfs", DFS_REGISTERS, _depth, (*_EDGES, *(f"{a}<" for a in NAMES)))
+BFS = System("bfs", BFS_REGISTERS, partial(_searched, breadth_first), _EDGES)
+DFS = System("dfs", DFS_REGISTERS, partial(_searched, depth_first), (*_EDGES, *(f"{a}<" for a in NAMES)))

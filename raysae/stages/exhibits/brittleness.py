@@ -9,14 +9,12 @@ from raysae.falsification.metrics import alignment, brittleness
 from raysae.falsification.metrics.matching import fires_above, permuted_rows
 from raysae.falsification.metrics.tallies import Tally, f1
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Examination
+from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.labels import NO_LABELS, plain_tally, revive_tally
 from raysae.stages.exhibits.perturbations import perturbed
 from raysae.stages.measure import encode
 from raysae.types import Metric
-
-PERMUTED = "permuted_labels"
 
 
 def _examine(exam: Examination) -> Plain | None:

@@ -12,14 +12,13 @@ from raysae.falsification.metrics.dictionaries import Dictionary, Origin, dictio
 from raysae.falsification.metrics.redundancy import Pair, Redundancy
 from raysae.saes import build
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Examination
+from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.measure import decode
 from raysae.types import Metric
 from raysae.types.experiment import stream_seed
 
-PERMUTED = "permuted_labels"
 DRAWS = 20
 """Label permutations of purity, at most."""
 

@@ -14,9 +14,9 @@ from raysae.models.capture import capture, resume
 from raysae.models.maps import is_map
 from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Examination
+from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
-from raysae.stages.exhibits.pairs import PairTokens, registered_pairs
+from raysae.stages.exhibits.pairs import UNTESTABLE_DRAWS, PairTokens, by_variable, registered_pairs
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import encode
@@ -27,11 +27,6 @@ BATCH = 256
 SETS = 32
 """Matched sets whose edits are held in memory at once."""
 
-UNTESTABLE_DRAWS = 2
-"""Matched sets where no edit of the model does the task: no unit can be coherent, whatever its null."""
-
-
-PERMUTED = "permuted_labels"
 NO_PROGRAM = "The corpus has no causal program to intervene on, so this criterion cannot be measured here."
 
 
@@ -42,9 +37,7 @@ def _interchange(exam: Examination) -> Plain | None:
     if is_map(exam.experiment.model):
         return edited_units(exam)
     config, judge = exam.protocol, Interchange(exam)
-    registered: dict[str, list[str]] = {}
-    for variable, _, value in (unit.partition("=") for unit in config.causal_units):
-        registered.setdefault(variable, []).append(value)
+    registered = by_variable(config.causal_units)
     permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
     found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
     for world in (name for name in exam.experiment.corpus.names if name in WORLDS):

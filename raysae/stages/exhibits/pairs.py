@@ -12,6 +12,17 @@ from raysae.stages.ingest import WORLDS
 from raysae.stages.seal import pair_seed
 from raysae.types import CorpusRecord
 
+UNTESTABLE_DRAWS = 2
+"""Matched sets where not even the supervised edit does the task: no unit can be coherent, whatever its null."""
+
+
+def by_variable(units: Sequence[str]) -> dict[str, list[str]]:
+    """Registered `variable=value` units: variable -> its values, both in their order."""
+    found: dict[str, list[str]] = {}
+    for variable, _, value in (unit.partition("=") for unit in units):
+        found.setdefault(variable, []).append(value)
+    return found
+
 
 @dataclass(frozen=True, eq=False)
 class PairTokens:

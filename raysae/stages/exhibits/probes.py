@@ -8,7 +8,7 @@ from raysae.falsification.metrics import probing, surface
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.falsification.metrics.probing import RAW, Features, Probed
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Examination
+from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.labels import NULLS, nothing, plain_tally, revive_tally, sparse
 from raysae.stages.measure import Sample
@@ -16,7 +16,6 @@ from raysae.types import Metric
 
 LABEL = "step_type"
 SURFACE = "surface_model"
-PERMUTED = "permuted_labels"
 
 Labels = Callable[[Sample], np.ndarray]
 """int64 [n], -1 without a label."""

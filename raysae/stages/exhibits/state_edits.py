@@ -18,8 +18,9 @@ from raysae.falsification.criterion import CEILING_J
 from raysae.falsification.metrics import causal
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Court, Examination
+from raysae.stages.court import PERMUTED, Court, Examination
 from raysae.stages.exhibits.base import Plain
+from raysae.stages.exhibits.pairs import UNTESTABLE_DRAWS, by_variable
 from raysae.stages.measure import Sample
 from raysae.stages.seal import pair_seed
 from raysae.stages.states import truth
@@ -31,9 +32,6 @@ from raysae.worlds.systems import SYSTEMS
 HELD = 0.5
 """A register holds the value with the largest amplitude, if that is above half of what a factor is written with."""
 ABSENT = -1
-PERMUTED = "permuted_labels"
-UNTESTABLE_DRAWS = 2
-"""Matched sets where not even the true directions lead to the state: no unit can be coherent, whatever its null."""
 ELSEWHERE = -2
 """Code of a token of another system."""
 
@@ -48,9 +46,7 @@ class Codes(NamedTuple):
 
 def edited_units(exam: Examination) -> Plain:
     """Units of every registered register value, and for the real arm those of latents chosen on permuted labels."""
-    registered: dict[str, list[str]] = {}
-    for variable, _, value in (unit.partition("=") for unit in exam.protocol.causal_units):
-        registered.setdefault(variable, []).append(value)
+    registered = by_variable(exam.protocol.causal_units)
     permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
     found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
     for name in exam.experiment.corpus.names:
