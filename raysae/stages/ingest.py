@@ -24,13 +24,14 @@ from raysae.store import BlockInfo, Manifest, RecordBlocks, finished_blocks, sha
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 from raysae.types.text import CorpusConfig
-from raysae.worlds import arithmetic_cot
+from raysae.worlds import arithmetic_cot, controlled_cot
 from raysae.worlds.systems import SYSTEMS
 
 WORLDS = {"arithmetic_cot": arithmetic_cot}
-"""Generated text: name -> the module in `worlds/` that makes it."""
+"""Generated text with a causal program: name -> the module in `worlds/` that makes it."""
 GENERATED = {
     **{name: world.generate for name, world in WORLDS.items()},
+    controlled_cot.NAME: controlled_cot.generate,
     **{name: s.generate for name, s in SYSTEMS.items()},
 }
 """Every corpus without a file: name -> (count, seed, start) -> records."""
