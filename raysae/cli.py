@@ -27,10 +27,11 @@ def run(
     overrides: Overrides = None,
     gate: Annotated[bool, typer.Option(help="Exit 0 for GO, 3 for NO_GO, 4 for INCONCLUSIVE.")] = False,
     override: Annotated[
-        str | None, typer.Option(help="Why a phase starts without a GO of the one before; it stands in every record.")
+        str | None,
+        typer.Option(help="Why a phase starts without a GO of the one before; it stands in every record and report."),
     ] = None,
 ) -> None:
-    """Everything, from text to report; a finished stage is not done again."""
+    """Everything, from text to report; a finished stage is not done again. A file of phases is walked in order."""
     _run_until(config, overrides, "report", gate, override)
 
 
@@ -60,22 +61,21 @@ for _stage, _sentence in {
 
 
 def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool, override: str | None = None) -> None:
-    from raysae.pipeline import exit_status
-    from raysae.pipeline import run as run_pipeline
+    from raysae.pipeline import exit_status, walk
     from raysae.stages.progress import Reporter
     from raysae.store import RunFolder
-    from raysae.types.loading import load
+    from raysae.types.loading import load_phases
 
-    experiment = load(config, overrides or ())
-    verdict = run_pipeline(experiment, Reporter(), stage, override)
-    if verdict is None:
-        return
-    folder = RunFolder(experiment)
-    terminal.print_verdict(verdict)
-    if folder.report.is_file():
-        terminal.say(f"report: [bold]{folder.report}[/bold]")
+    statuses: list[int] = []
+    for experiment, verdict in walk(load_phases(config, overrides or ()), Reporter(), stage, override):
+        if verdict is None:
+            continue
+        terminal.print_verdict(verdict)
+        if (report := RunFolder(experiment).report).is_file():
+            terminal.say(f"report: [bold]{report}[/bold]")
+        statuses.append(exit_status(verdict))
     if gate:
-        raise typer.Exit(exit_status(verdict))
+        raise typer.Exit(next(filter(None, statuses), 0))
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -26,6 +26,19 @@ def stages(experiment: Experiment) -> tuple[str, ...]:
     return CAPTURE_STAGES if judges_capture(experiment.protocol.criteria) else STAGES
 
 
+def walk(
+    experiments: Sequence[Experiment], reporter: Any, until: str = "report", override: str | None = None
+) -> Iterator[tuple[Experiment, Verdict | None]]:
+    """Run experiments one after the other; what each asks for is checked before the first begins. Phases among them
+    stop where a gate is closed (Refused); `override` is the reason to go on at every one of them."""
+    for experiment in experiments:
+        check(experiment)
+    for experiment in experiments:
+        if len(experiments) > 1:
+            reporter.line(f"[bold]{experiment.name}[/bold], phase {experiment.protocol.phase}")
+        yield experiment, run(experiment, reporter, until, override)
+
+
 def run(experiment: Experiment, reporter: Any, until: str = "report", override: str | None = None) -> Verdict | None:
     """Run every stage up to `until` that is not finished. Returns the verdict once there is one.
 
@@ -40,13 +53,13 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
             f"[bold]{experiment.name}[/bold] is finished: nothing to do. Remove {folder.root} to run it again."
         )
         return _read_verdict(folder)
-    from raysae.stages.registration import overrides
+    from raysae.stages.gates import gate
 
-    walk = stages(experiment)
-    if until not in walk:
+    order = stages(experiment)
+    if until not in order:
         raise BadInput(
             f"{until} is no stage of {experiment.name}: its criteria do not ask for it",
-            f"allowed: {', '.join(walk)}",
+            f"allowed: {', '.join(order)}",
             "type raysae run, which takes them in order",
         )
     check(experiment)
@@ -54,13 +67,13 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
     check_other_run(experiment, folder)
     fresh = not folder.root.exists()
     override = override or stored_override(folder)
-    overrides(experiment, folder, override)
+    gate(experiment, folder, override)
     for other in beside(experiment) if until == "report" else ():
         verdict = run(other, reporter)
         reporter.line(f"beside: [bold]{other.name}[/bold] {verdict.outcome if verdict else ''}")
     claim(experiment, folder, override)
     try:
-        for stage in walk[: walk.index(until) + 1]:
+        for stage in order[: order.index(until) + 1]:
             _one(stage, experiment, folder, reporter)
     except BadInput:
         _leave_nothing_partial(folder, fresh)
@@ -251,10 +264,10 @@ def _overhead(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
 
 
 def _seal(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
-    from raysae.stages.registration import overrides
+    from raysae.stages.gates import gate
     from raysae.stages.seal import seal
 
-    protocol = seal(experiment, folder, overrides(experiment, folder, stored_override(folder)))
+    protocol = seal(experiment, folder, gate(experiment, folder, stored_override(folder)))
     progress.say(f"protocol {protocol.sha256[:16]} sealed: {len(protocol.criteria)} criteria, {protocol.mode}")
 
 

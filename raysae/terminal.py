@@ -50,6 +50,8 @@ def print_verdict(verdict: "Verdict") -> None:
         console.print(f"    [dim]{escape(row.reason)}[/dim]", highlight=False)
     mode = "confirmatory" if verdict.mode == "confirmatory" else "exploratory: it opens no gate"
     console.print(f"\nverdict [bold {_COLOURS[verdict.outcome]}]{verdict.outcome}[/], {mode}", highlight=False)
+    for reason in verdict.overrides:
+        console.print(f"[bold red]started without the gate[/], {escape(reason)}", highlight=False)
 
 
 def print_power(criteria: "Iterable[Criterion]", rows: "Iterable[PowerRow]") -> None:
@@ -116,13 +118,16 @@ def print_corpora(corpora: "Iterable[Corpus]", worlds: Iterable[str]) -> None:
 
 
 def print_ledger(records: "Iterable[RunRecord]") -> None:
-    headings = "started", "experiment", "outcome", "mode", "attempt", "tokens", "seconds", "seed", "commit", "protocol"
     _print_table(
-        headings,
+        (
+            *("started", "experiment", "phase", "outcome", "mode", "attempt", "tokens", "seconds", "seed", "commit"),
+            "protocol",
+        ),
         (
             (
                 record.started_at[:19],
                 record.experiment,
+                _phase(record),
                 record.outcome,
                 record.mode,
                 str(record.attempt),
@@ -135,6 +140,11 @@ def print_ledger(records: "Iterable[RunRecord]") -> None:
             for record in records
         ),
     )
+
+
+def _phase(record: "RunRecord") -> str:
+    said = "–" if record.phase is None else str(record.phase)
+    return f"{said}, {'; '.join(record.overrides)}" if record.overrides else said
 
 
 def print_rates(criteria: Mapping[str, Any]) -> None:

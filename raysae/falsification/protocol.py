@@ -21,8 +21,10 @@ from raysae.falsification.criteria import choose_criteria, judges_capture
 from raysae.falsification.criterion import MEMORY_RUNS, PARTS, SWEEP_RULE, Criterion
 from raysae.falsification.intervals import minimum_detectable, minimum_detectable_mean
 from raysae.falsification.nulls import Null, choose_nulls
+from raysae.falsification.phases import NOTHING, Footing
 from raysae.types.experiment import Experiment, canonical_json
 from raysae.types.overhead import OverheadConfig
+from raysae.types.record import PhaseLink
 
 _DEPENDENCIES = ("numpy", "scipy", "torch", "transformers", "ray", "pyarrow", "pydantic")
 
@@ -97,6 +99,8 @@ class Protocol(BaseModel):
     """Place in the order of phases; its GO opens the gate of the next one."""
     overrides: tuple[str, ...] = ()
     """Why this phase, or one it stands on, was started without a GO of the phase before."""
+    chain: tuple[PhaseLink, ...] = ()
+    """What this phase stands on, from the first."""
 
     @property
     def sha256(self) -> str:
@@ -132,7 +136,7 @@ def draft(
     commit: str | None,
     transfer_from: str | None = None,
     exclusions: tuple[str, ...] = (),
-    overrides: tuple[str, ...] = (),
+    footing: Footing = NOTHING,
 ) -> Protocol:
     """A protocol from an experiment and the facts of its data. Raises BadInput for an unknown criterion or null."""
     config = experiment.protocol
@@ -176,7 +180,8 @@ def draft(
         packages_sha256=_packages_sha256(),
         minimum_detectable={},
         phase=config.phase,
-        overrides=overrides,
+        overrides=footing.overrides,
+        chain=footing.chain,
     )
     effects = {
         row.name: detectable(row, unpowered.planned_n(row.name), len(unpowered.seeds), unpowered.alpha)

@@ -42,6 +42,7 @@ def decide(
         protocol_sha256=sealed_sha256,
         mode=protocol.mode if intact else "exploratory",
         remarks=tuple(said),
+        overrides=protocol.overrides,
         criteria=criteria,
     )
 

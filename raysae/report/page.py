@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jinja2
 
-from raysae.report import attribution, beside, contexts, figures, overhead, quality, sections, words
+from raysae.report import attribution, beside, contexts, figures, overhead, phases, quality, sections, words
 from raysae.report.data import Plain, ReportData, collect
 from raysae.store import write_atomic
 
@@ -50,6 +50,7 @@ def render(run: ReportData) -> str:
         nulls=_nulls(criteria),
         observations=[_observation(name, metric) for name, metric in run.observations.items()],
         gates=_gates(run.metrics),
+        phases=phases.chain(run),
         recipes=beside.recipes(run),
         beside=beside.runs(run),
         protocol=sections.protocol(run.protocol, run.power),
@@ -90,12 +91,14 @@ def _head(run: ReportData) -> Plain:
         "hash": str(verdict.get("protocol_sha256", words.DASH)),
         "attempt": (run.record or {}).get("attempt"),
         "remarks": verdict.get("remarks") or [],
+        "overrides": verdict.get("overrides") or [],
     }
 
 
 def _absent(run: ReportData) -> tuple[str, ...]:
     """Sections that this run has no use for."""
     found = () if run.observations else ("observations",)
+    found = (*found, "phases") if run.protocol.get("phase") is None else found
     found = found if run.beside or run.experiment.get("rivals") else (*found, "beside")
     of_saes = ("training", "sweep", "causal", "attribution", "contexts", "data", "text")
     return (*found, *(of_saes if run.overhead else ("overhead",)))

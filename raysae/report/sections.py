@@ -5,7 +5,7 @@ from typing import Any
 from raysae.report import words
 from raysae.report.data import Plain, ReportData
 
-_TABLES = ("criteria", "nulls", "minimum_detectable", "factors", "dropped_factors", "causal_units", "versions")
+_TABLES = ("criteria", "nulls", "chain", "minimum_detectable", "factors", "dropped_factors", "causal_units", "versions")
 """Parts of the protocol with a place of their own; everything else is printed as a fact, so nothing is hidden."""
 
 

@@ -79,6 +79,7 @@ def amend(experiment: Experiment, folder: RunFolder, reason: str) -> str:
     exploratory (SCIENCE 0.7).
     """
     from raysae.falsification import power, read, refuse_underpowered
+    from raysae.falsification.phases import Footing
     from raysae.falsification.protocol import sealed_text
     from raysae.stages.registration import note
     from raysae.stages.seal import registered
@@ -92,7 +93,7 @@ def amend(experiment: Experiment, folder: RunFolder, reason: str) -> str:
             "allowed: changes of protocol.* alone",
             f"type raysae run with name={experiment.name}-2",
         )
-    new = registered(experiment, folder, old.overrides)
+    new = registered(experiment, folder, Footing(old.chain, old.overrides))
     refuse_underpowered(new.mode, power(new))
     if new.sha256 != old.sha256:
         note(folder.ledger, "amend", new, {"old": old.sha256, "reason": reason})

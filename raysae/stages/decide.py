@@ -48,7 +48,6 @@ def _remarks(protocol: Protocol, attempt: int) -> list[str]:
         remarks.append("Exploratory run: small, and registered as such. Its verdict opens no gate.")
     if protocol.stand_in:
         remarks.append(f"The null {protocol.stand_in} stands in the real arm's place: this must not end in GO.")
-    remarks += [f"Started without the gate: {reason}" for reason in protocol.overrides]
     remarks += [f"Power: {line}" for line in power_lines(protocol)]
     if attempt > 1:
         remarks.append(f"This protocol was decided {attempt} times in this runs folder.")
@@ -82,6 +81,7 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
         }
     return RunRecord(
         experiment=experiment.name,
+        decided_at=datetime.now(UTC).isoformat(timespec="seconds"),
         started_at=datetime.fromtimestamp(folder.experiment.stat().st_mtime, UTC).isoformat(),
         fingerprint=json.loads(folder.experiment.read_text())["fingerprint"],
         config=experiment.model_dump(mode="json"),
@@ -103,5 +103,6 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
         attempt=attempt,
         phase=protocol.phase,
         overrides=protocol.overrides,
+        chain=protocol.chain,
         notes=(f"{tokens.tokens} {source}",),
     )

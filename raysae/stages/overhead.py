@@ -13,6 +13,7 @@ import numpy as np
 from raysae.errors import BadInput
 from raysae.falsification.metrics import overhead as metrics
 from raysae.falsification.metrics.overhead import Capture
+from raysae.falsification.phases import Footing
 from raysae.falsification.protocol import Protocol, draft, read
 from raysae.models.capture import check_hookpoints, width
 from raysae.models.load import describe, model_inputs
@@ -80,7 +81,7 @@ def check(experiment: Experiment) -> None:
         )
 
 
-def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...]) -> Protocol:
+def registered(experiment: Experiment, folder: RunFolder, footing: Footing) -> Protocol:
     """The protocol of an experiment about capture."""
     return draft(
         experiment,
@@ -94,7 +95,7 @@ def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, 
         model_sha256=fingerprint(model_inputs(experiment.model)),
         tokenizer_sha256="none: the ids are drawn",
         commit=commit(),
-        overrides=overrides,
+        footing=footing,
     )
 
 

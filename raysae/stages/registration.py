@@ -11,7 +11,7 @@ from raysae.errors import Refused
 from raysae.falsification.protocol import Protocol
 from raysae.stages.other_run import check_sealed, other_run
 from raysae.store import Ledger, Manifest, RunFolder, TokenStore
-from raysae.types import Experiment, LedgerEvent, Outcome, Split
+from raysae.types import Experiment, LedgerEvent, Split
 from raysae.types.experiment import fingerprint
 
 
@@ -82,28 +82,3 @@ def check_content(experiment: Experiment, folder: RunFolder, protocol: Protocol)
     if Manifest.exists(folder.metrics):
         for problem in Manifest.read(folder.metrics).problems(folder.metrics):
             raise Refused(f"{problem}; restore the file, or remove {folder.metrics} and evaluate again")
-
-
-def overrides(experiment: Experiment, folder: RunFolder, reason: str | None) -> tuple[str, ...]:
-    """The gate between phases: the reasons that go into the protocol, or Refused where the phase before has no GO.
-
-    A reason given for an earlier phase stands in every later one.
-    """
-    phase = experiment.protocol.phase
-    if phase is None:
-        return ()
-    records = folder.ledger.records()
-    before = [record for record in records if record.phase == phase - 1]
-    earlier = [
-        said for record in records if record.phase is not None and record.phase < phase for said in record.overrides
-    ]
-    inherited = tuple(dict.fromkeys(earlier))
-    if phase == 1 or any(record.outcome == Outcome.GO and record.mode == "confirmatory" for record in before):
-        return inherited
-    if reason:
-        return (*inherited, f"phase {phase}: {reason}")
-    outcomes = ", ".join(dict.fromkeys(f"{record.outcome} ({record.mode})" for record in before)) or "not decided"
-    raise Refused(
-        f"phase {phase} asks for a confirmatory GO of phase {phase - 1} in {folder.ledger.path}, found: {outcomes}; "
-        f'run phase {phase - 1} first, or type --override "reason"'
-    )

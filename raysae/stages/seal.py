@@ -8,6 +8,7 @@ from raysae.errors import BadInput
 from raysae.falsification.criteria import judges_capture
 from raysae.falsification.criterion import l0_cap
 from raysae.falsification.metrics.alignment import register_factors
+from raysae.falsification.phases import NOTHING, Footing
 from raysae.falsification.power import power, refuse_underpowered
 from raysae.falsification.protocol import Protocol, draft
 from raysae.falsification.protocol import seal as write_seal
@@ -34,20 +35,20 @@ MINIMUM_PAIRS = 20
 """A value with fewer informative pairs is not registered: its J would be too coarse to correct for a null."""
 
 
-def seal(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...] = ()) -> Protocol:
+def seal(experiment: Experiment, folder: RunFolder, footing: Footing = NOTHING) -> Protocol:
     """Write `protocol.json` and the ledger's line that witnesses it. Refused when it exists with another content or a
     confirmatory protocol lacks power."""
-    protocol = registered(experiment, folder, overrides)
+    protocol = registered(experiment, folder, footing)
     refuse_underpowered(protocol.mode, power(protocol))
     note(folder.ledger, "seal", protocol, {"mode": protocol.mode})  # first: a seal without a witness counts for nothing
     write_seal(protocol, folder.protocol)
     return protocol
 
 
-def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, ...]) -> Protocol:
+def registered(experiment: Experiment, folder: RunFolder, footing: Footing) -> Protocol:
     """The protocol of an experiment and the text it has tokenized."""
     if judges_capture(experiment.protocol.criteria):
-        return overhead.registered(experiment, folder, overrides)
+        return overhead.registered(experiment, folder, footing)
     tokens = TokenStore(folder.tokens)
     _enough_tokens(experiment, tokens)
     config, states = experiment.protocol, is_map(experiment.model)
@@ -69,7 +70,7 @@ def registered(experiment: Experiment, folder: RunFolder, overrides: tuple[str, 
         commit=commit(),
         transfer_from=(other := check_other_run(experiment)),
         exclusions=(EXCLUSION,) if other else (),
-        overrides=overrides,
+        footing=footing,
     )
 
 

@@ -3,7 +3,7 @@
 from raysae.types.experiment import Experiment
 from raysae.types.hookpoint import SITES, HookPoint
 from raysae.types.metric import CriterionVerdict, Gate, Metric, NullValue, Outcome, Reason, Verdict
-from raysae.types.record import CorpusRecord, LabelSpan, LedgerEvent, RunRecord, Split
+from raysae.types.record import CorpusRecord, LabelSpan, LedgerEvent, PhaseLink, RunRecord, Split
 
 __all__ = [
     "SITES",
@@ -17,6 +17,7 @@ __all__ = [
     "Metric",
     "NullValue",
     "Outcome",
+    "PhaseLink",
     "Reason",
     "RunRecord",
     "Split",

@@ -104,7 +104,8 @@ class ProtocolConfig(Part):
     mode: Literal["exploratory", "confirmatory"] = "exploratory"
     """A confirmatory protocol must pass its power check; only its verdict counts for gates."""
     phase: int | None = Field(default=None, ge=1, le=4)
-    """Phase N starts only where the ledger of the runs folder holds a confirmatory GO of phase N-1."""
+    """Phase N starts only where the ledger beside the run folder (`out/ledger.jsonl`) holds a confirmatory GO of phase
+    N-1."""
     criteria: tuple[str, ...] = ("reconstruction", "sparsity", "fidelity", "alignment", "causal_interchange")
     """Rows of `raysae.falsification.criterion.CRITERIA`."""
     nulls: tuple[str, ...] = (

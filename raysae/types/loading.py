@@ -16,6 +16,41 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Raises BadInput for a missing file, broken YAML, an unknown or repeated key, or a value out of range.
     """
+    tree = _tree(path)
+    tree.setdefault("name", path.stem)
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return _absolute(Experiment.model_validate(tree))
+    except ValidationError as error:
+        raise _first_problem(error) from error
+
+
+def load_phases(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
+    """The experiment of a file, or all those that its one key `phases` lists, files beside it in ascending order; every
+    override holds for each of them. BadInput for another order, and as in `load`."""
+    tree = _tree(path)
+    if "phases" not in tree:
+        return [load(path, overrides)]
+    names = tree["phases"]
+    if len(tree) > 1 or not isinstance(names, list) or not all(isinstance(name, str) for name in names) or not names:
+        raise BadInput(
+            f"{path} lists no phases", "allowed: phases: [first.yaml, second.yaml], and no other key", f"mend {path}"
+        )
+    found = [load(path.parent / name, overrides) for name in names]
+    phases = [experiment.protocol.phase for experiment in found]
+    if None in phases or phases != sorted({phase for phase in phases if phase}):
+        raise BadInput(
+            f"{path} lists phases {', '.join(map(str, phases))}",
+            "allowed: each once, in ascending order",
+            f"mend {path}",
+        )
+    if len({experiment.folder for experiment in found}) < len(found):
+        raise BadInput(f"the phases of {path} share the folder {found[0].folder}", "allowed: one each", "type no name=")
+    return found
+
+
+def _tree(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(
             f"{path}: no such file", "an experiment is a YAML file", "type raysae run configs/quickstart.yaml"
@@ -30,13 +65,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         raise BadInput(
             f"{path} holds a {type(tree).__name__}", "allowed: a mapping of keys", "see configs/quickstart.yaml"
         )
-    tree.setdefault("name", path.stem)
-    for override in overrides:
-        _override(tree, override)
-    try:
-        return _absolute(Experiment.model_validate(tree))
-    except ValidationError as error:
-        raise _first_problem(error) from error
+    return tree
 
 
 def beside(experiment: Experiment) -> list[Experiment]:

@@ -112,4 +112,6 @@ class Verdict(BaseModel):
     """`confirmatory` or `exploratory`."""
     remarks: tuple[str, ...]
     """For example that the run is exploratory, or how often this seal was decided before."""
+    overrides: tuple[str, ...] = ()
+    """Why this phase, or one it stands on, was started without a GO of the phase before."""
     criteria: dict[str, CriterionVerdict]

@@ -66,6 +66,25 @@ class LedgerEvent(BaseModel):
     """seal: `mode`; open: `test`, what was opened; amend: `old` and `reason`."""
 
 
+class PhaseLink(BaseModel):
+    """What stood for a phase when a later one was started."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: int
+    experiment: str | None = None
+    """Null where the phase was not decided; then the rest is too."""
+    outcome: str | None = None
+    mode: str | None = None
+    decided_at: str | None = None
+    """UTC, ISO 8601."""
+    protocol_sha256: str | None = None
+    decisions: int = 0
+    """Of this phase in the ledger by then, this one included."""
+    opens: bool = False
+    """Whether it opened the gate of the next phase."""
+
+
 class RunRecord(BaseModel):
     """One line of the ledger: what was run, with what, for how long, and what was decided."""
 
@@ -75,6 +94,8 @@ class RunRecord(BaseModel):
     experiment: str
     started_at: str
     """UTC, ISO 8601."""
+    decided_at: str | None = None
+    """Likewise."""
     fingerprint: str
     config: dict[str, Any]
     seeds: dict[str, int]
@@ -99,4 +120,6 @@ class RunRecord(BaseModel):
     """Of the phases 1 to 4; a confirmatory GO opens the gate of the next."""
     overrides: tuple[str, ...] = ()
     """Why this phase, or one it stands on, was started without the GO before it."""
+    chain: tuple[PhaseLink, ...] = ()
+    """The phases it stands on, from the first."""
     notes: tuple[str, ...] = ()

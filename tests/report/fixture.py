@@ -7,13 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from raysae.falsification.criterion import SWEEP_RULE
+from raysae.falsification.phases import Footing
 from raysae.falsification.protocol import Protocol, draft, seal
-from raysae.types import Experiment, RunRecord
+from raysae.types import Experiment, PhaseLink, RunRecord
 
 from .judged import CRITERIA, metrics, verdict
 from .text import quality
 
 TEXT = "start with 3 . add 4 gives 7 . double gives 4 . subtract 2 gives 2 . add 5 gives 7 . answer 7 <eos>"
+
+
+FIRST = PhaseLink(
+    phase=1,
+    experiment="phase1",
+    outcome="NO_GO",
+    mode="confirmatory",
+    decided_at="2030-01-01T00:00:00+00:00",
+    protocol_sha256="f8" * 32,
+    decisions=2,
+)
+OVERRIDES = ("phase 2: phase 1 falls short in one stratum, and what follows is not about it",)
 
 
 def history(arm: str, seed: int) -> dict[str, list[float]]:
@@ -197,6 +210,7 @@ def record(experiment: Experiment, sha256: str) -> RunRecord:
     return RunRecord(
         experiment=experiment.name,
         started_at="2030-01-02T03:04:05Z",
+        decided_at="2030-01-02T03:07:45+00:00",
         fingerprint=experiment.fingerprint(),
         config=experiment.model_dump(mode="json"),
         seeds={"world": 6917529027641081856, "train/0": 42, "train/1": 43},
@@ -229,17 +243,18 @@ def protocol(experiment: Experiment) -> Protocol:
         model_sha256="d6" * 32,
         tokenizer_sha256="e7" * 32,
         commit="0123456789abcdef",
+        footing=Footing((FIRST,), OVERRIDES),
     )
 
 
 def build_run(folder: Path) -> Path:
     """Write the whole folder and return it."""
-    experiment = Experiment.model_validate({"name": folder.name, "sweep": {"trials": 6}})
+    experiment = Experiment.model_validate({"name": folder.name, "sweep": {"trials": 6}, "protocol": {"phase": 2}})
     measured, registered = metrics(), protocol(experiment)
     seal(registered, folder / "protocol.json")
     files: dict[str, Any] = {
         "experiment.json": {"name": experiment.name, "identity": experiment.identity()},
-        "verdict.json": verdict(measured, registered.sha256).model_dump(mode="json"),
+        "verdict.json": verdict(measured, registered.sha256, OVERRIDES).model_dump(mode="json"),
         "record.json": record(experiment, registered.sha256).model_dump(mode="json"),
         "metrics/metrics.json": {
             "criteria": {name: metric.model_dump(mode="json") for name, metric in measured.items()}

@@ -96,6 +96,22 @@ def test_the_mode_is_said_plainly(run: ReportData, page: str) -> None:
     assert "CONFIRMATORY" in sure and "EXPLORATORY" not in sure
 
 
+def test_the_phases_before_are_shown_with_hash_date_and_override(page: str) -> None:
+    section = page[page.index('<section id="phases">') :].split("</section>")[0]
+    rows = [" ".join(" ".join(Elements(row).words).split()) for row in section.split("<tr>")[2:]]
+    assert (
+        rows[0]
+        == "1 first phase1 and 1 other decision of this phase NO_GO confirmatory 2030-01-01 00:00:00 UTC f8f8f8f8f8f8"
+    )
+    assert rows[1].startswith("2 overridden: phase 1 falls short") and "2030-01-02 03:07:45 UTC" in rows[1]
+    header = page.split("</header>")[0]
+    assert "STARTED WITHOUT THE GATE" in header and "phase 2: phase 1 falls short" in header
+
+
+def test_a_run_outside_the_phases_has_no_such_section(costs_page: str) -> None:
+    assert 'id="phases"' not in costs_page and "GATE" not in costs_page and "#phases" not in costs_page
+
+
 def test_the_same_run_gives_the_same_bytes(run_folder: Path, page: str) -> None:
     written = write(run_folder)
     assert written.name == "report.html" and written.read_text(encoding="utf-8") == page

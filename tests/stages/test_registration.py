@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from raysae.store import Ledger
-from raysae.types import RunRecord
 from raysae.types.experiment import canonical_json
 from tests.runs import copy_before, in_process
 
@@ -140,40 +139,6 @@ def test_an_amendment_of_anything_else_is_bad_input(tiny_config: Path, before_de
     found = in_process("amend", str(tiny_config), *how)
     assert found.returncode == 2
     assert "sae.k" in found.stderr and "protocol.*" in found.stderr
-
-
-def record(folder: Path, **changes: Any) -> RunRecord:
-    (found,) = Ledger(folder.parent / "ledger.jsonl").records()
-    return found.model_copy(update=changes)
-
-
-def test_a_phase_waits_for_the_one_before(tiny_config: Path, undisturbed: Path, tmp_path: Path) -> None:
-    how = [str(tiny_config), f"out={tmp_path}", "protocol.phase=2"]
-    closed = in_process("seal", *how)
-    assert closed.returncode == 5
-    assert "phase 2 asks for a confirmatory GO of phase 1" in closed.stderr and "--override" in closed.stderr
-    assert not (tmp_path / "tiny").exists(), "a closed gate leaves nothing behind"
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    ledger.append(record(undisturbed, phase=1, outcome="GO", mode="exploratory"))
-    assert in_process("seal", *how).returncode == 5, "an exploratory GO opens no gate"
-    ledger.append(record(undisturbed, phase=1, outcome="GO", mode="confirmatory"))
-    assert in_process("seal", *how).returncode == 0
-
-
-def test_an_override_stands_in_every_later_record(tiny_config: Path, tmp_path: Path) -> None:
-    cheap = ["sweep.trials=0", "train.steps=20", "protocol.criteria=[reconstruction]", "protocol.nulls=[]"]
-    how = [str(tiny_config), f"out={tmp_path}", "protocol.phase=2", *cheap]
-    assert in_process("run", *how, "--override", "phase 1 is slow").returncode == 0
-    assert in_process("run", *how).returncode == 0, "the reason was kept"
-    assert "phase 2: phase 1 is slow" in remarks(tmp_path / "tiny")
-    ledger = Ledger(tmp_path / "ledger.jsonl")
-    (found,) = ledger.records()
-    assert (found.phase, found.overrides) == (2, ("phase 2: phase 1 is slow",))
-    ledger.append(found.model_copy(update={"outcome": "GO", "mode": "confirmatory"}))
-    how[2] = "protocol.phase=3"
-    assert in_process("seal", *how, "name=third").returncode == 0
-    sealed = json.loads((tmp_path / "third" / "protocol.json").read_text())["protocol"]
-    assert sealed["overrides"] == ["phase 2: phase 1 is slow"]
 
 
 def test_the_power_table_is_printed_before_anything_is_read(tiny_config: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The experiment file: what it refuses, and what is part of its identity."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from raysae.errors import BadInput
 from raysae.types import Experiment, HookPoint
 from raysae.types.experiment import canonical_json, fingerprint, stream_seed
-from raysae.types.loading import beside, load
+from raysae.types.loading import beside, load, load_phases
 
 
 def write(folder: Path, text: str) -> Path:
@@ -150,3 +151,32 @@ def test_what_is_run_beside_an_experiment_is_that_experiment_with_some_keys_chan
         load(write(tmp_path, "rivals: {a: {k: 1}}"))
     with pytest.raises(BadInput, match=r"unknown key 'model\.wide'"):
         beside(load(write(tmp_path, "beside: {a: {model: {wide: 1}}}")))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("phases: []", "lists no phases; allowed: phases: [first.yaml, second.yaml]"),
+        ("phases: [one.yaml]\nseed: 1", "lists no phases"),
+        ("phases: [two.yaml, one.yaml]", "lists phases 2, 1; allowed: each once, in ascending order"),
+        ("phases: [one.yaml, one.yaml]", "lists phases 1, 1"),
+        ("phases: [one.yaml, none.yaml]", "lists phases 1, None"),
+        ("phases: [one.yaml, three.yaml]", "three.yaml: no such file"),
+    ],
+)
+def test_a_file_of_phases_is_held_to_their_order(tmp_path: Path, text: str, said: str) -> None:
+    for name, phase in (("one", 1), ("two", 2), ("none", "null")):
+        (tmp_path / f"{name}.yaml").write_text(f"protocol: {{phase: {phase}}}")
+    with pytest.raises(BadInput, match=re.escape(said)):
+        load_phases(write(tmp_path, text))
+
+
+def test_phases_are_read_from_beside_their_file_and_overridden_together(tmp_path: Path) -> None:
+    (tmp_path / "deeper").mkdir()
+    for name, phase in (("one", 1), ("deeper/two", 2)):
+        (tmp_path / f"{name}.yaml").write_text(f"protocol: {{phase: {phase}}}")
+    found = load_phases(write(tmp_path, "phases: [one.yaml, deeper/two.yaml]"), ["seed=3"])
+    assert [(one.name, one.seed, one.protocol.phase) for one in found] == [("one", 3, 1), ("two", 3, 2)]
+    with pytest.raises(BadInput, match="share the folder"):
+        load_phases(tmp_path / "x.yaml", ["name=same"])
+    assert load_phases(tmp_path / "one.yaml") == [load(tmp_path / "one.yaml")]
