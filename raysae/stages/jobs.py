@@ -13,6 +13,7 @@ from raysae.stages.gaussian import gaussian_batches
 from raysae.stages.pieces import WATCHED_ROWS
 from raysae.stages.stream import Source, source
 from raysae.store import ActivationStore, GuideColumns, Manifest
+from raysae.store.order import DocumentShard
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS
 from raysae.types import Experiment, HookPoint, Split
@@ -40,6 +41,8 @@ class Stream(NamedTuple):
     shards: int
     guides: GuideColumns | None
     """What the probe and the temporal term read."""
+    shard: DocumentShard | None
+    """Of TRAIN; all of it if null."""
 
     def batches(self, store: ActivationStore, start_step: int, steps: int) -> Iterator[Any]:
         """`steps` float32 [batch_tokens, d_in], with two columns more where there are `guides`."""
@@ -48,7 +51,13 @@ class Stream(NamedTuple):
             endless = BATCHES[self.source](store, point, self.batch_tokens, self.order, start_step=start_step)
             return islice(endless, steps)
         return store.batches(
-            point, self.batch_tokens, self.order, start_step=start_step, steps=steps, guides=self.guides
+            point,
+            self.batch_tokens,
+            self.order,
+            start_step=start_step,
+            steps=steps,
+            guides=self.guides,
+            shard=self.shard,
         )
 
 
@@ -71,6 +80,7 @@ class SAEJob:
     """Name of the seed stream that orders its data."""
     made_by: Source | None
     """Of its rows, where they are streamed."""
+    shard: DocumentShard | None
 
     @property
     def name(self) -> str:
@@ -82,7 +92,15 @@ class SAEJob:
         order = stream_seed(self.experiment_seed, self.order)
         train = self.train
         guides = guide_columns(self.loss, self.activations) if source == "rows" else None
-        return Stream(self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards, guides)
+        return Stream(
+            self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards, guides, self.shard
+        )
+
+
+def document_shard(experiment: Experiment, number: int) -> DocumentShard | None:
+    """What the seed `number` reads of TRAIN; None where every seed reads all of it."""
+    seeds = experiment.train.seed_numbers
+    return DocumentShard(seeds.index(number), len(seeds)) if experiment.train.documents == "own" else None
 
 
 def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
@@ -131,6 +149,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     provenance,
                     order=f"sae/{seed}/order",
                     made_by=made_by,
+                    shard=document_shard(experiment, seed),
                 )
             )
     return jobs

@@ -17,6 +17,7 @@ from raysae.models.load import describe, model_inputs
 from raysae.models.maps import is_map
 from raysae.stages import overhead
 from raysae.stages.ingest import WORLDS
+from raysae.stages.jobs import document_shard
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
 from raysae.stages.other_run import EXCLUSION
 from raysae.stages.other_run import check as check_other_run
@@ -115,6 +116,24 @@ def _enough_tokens(experiment: Experiment, tokens: TokenStore) -> None:
             f"TRAIN has {have} tokens",
             f"train.batch_tokens={need} asks for more",
             "pass more records or a smaller train.batch_tokens",
+        )
+    if experiment.train.documents == "own":
+        _enough_for_each(experiment, tokens)
+
+
+def _enough_for_each(experiment: Experiment, tokens: TokenStore) -> None:
+    """Of shards too: every seed needs documents of its own for a batch."""
+    blocks, seeds = tokens.blocks(Split.TRAIN), experiment.train.seed_numbers
+    need = experiment.train.batch_tokens
+    shards = [document_shard(experiment, number) for number in seeds]
+    least = min(sum(block.facts["tokens"] for block in shard.of(blocks)) for shard in shards if shard)
+    if least < need:
+        whole = sum(block.facts["tokens"] for block in blocks)
+        raise BadInput(
+            f"train.documents=own deals {len(blocks)} token blocks of TRAIN to {len(seeds)} seeds, and one gets "
+            f"{least} tokens",
+            f"allowed: {need} (train.batch_tokens) for each",
+            f"type tokenizer.block_tokens={max(whole // (4 * len(seeds)), 1)}, or train.documents=shared",
         )
 
 

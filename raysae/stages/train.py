@@ -83,10 +83,9 @@ def _memory(todo: list[SAEJob], experiment: Experiment) -> Memory:
 
 
 def _mixing(job: SAEJob) -> str:
-    batch, whole = ActivationStore(job.activations).same_document(job.train.batch_tokens, job.stream.order)
-    return (
-        f"two rows of a batch are of one document with a chance of {batch:.2%} ({whole:.2%} were all of TRAIN shuffled)"
-    )
+    store = ActivationStore(job.activations)
+    batch, whole = store.same_document(job.train.batch_tokens, job.stream.order, shard=job.shard)
+    return f"two rows of a batch are of one document with a chance of {batch:.2%} ({whole:.2%} were all shuffled)"
 
 
 def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:

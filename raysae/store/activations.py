@@ -1,7 +1,7 @@
 """Read-only view of finished activation blocks: one hook point back at random, deterministically."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from raysae.errors import BadInput, Refused
 from raysae.store.ahead import ahead, map_ahead
 from raysae.store.manifest import BlockInfo, Manifest
-from raysae.store.order import Group, row_groups, shown, windows
+from raysae.store.order import DocumentShard, Group, row_groups, shown, windows
 from raysae.store.schema import STORED_AS, all_finite, decode, from_column, to_float32
 from raysae.store.shuffle import Shuffle
 from raysae.store.tokens import TokenStore
@@ -139,9 +139,10 @@ class ActivationStore:
         start_step: int = 0,
         steps: int | None = None,
         guides: GuideColumns | None = None,
+        shard: DocumentShard | None = None,
     ) -> Iterator[np.ndarray]:
-        """float32 [batch_tokens, d_in], `steps` of them or without an end; in an epoch each token comes once (less the
-        last partial batch). Threads read and shuffle what comes next.
+        """float32 [batch_tokens, d_in], `steps` of them or without an end; in an epoch each token of the split, or of a
+        shard of it, comes once (less the last partial batch). Threads read and shuffle what comes next.
 
         With `guides` two columns more: the place of the token's label in `label_values`, -1 where it has none, and 1
         where the next row is the next token of the same document and step, which `pairs` makes half of the rows' case.
@@ -149,7 +150,7 @@ class ActivationStore:
         The order is that of `order.windows`, so `start_step` resumes exactly and every worker of a distributed run sees
         the same batches.
         """
-        groups = row_groups(self.blocks(split))
+        groups = row_groups(self._of(split, shard))
         have = sum(group.rows for group in groups)
         if have < batch_tokens:
             raise BadInput(
@@ -167,10 +168,12 @@ class ActivationStore:
         order = windows(groups, batch_tokens, seed, start_step, steps)
         return ahead(shuffle.batches(order, partial(self._rows, hookpoint)), BATCHES_AHEAD)
 
-    def same_document(self, batch_tokens: int, seed: int, split: Split = Split.TRAIN) -> tuple[float, float]:
+    def same_document(
+        self, batch_tokens: int, seed: int, split: Split = Split.TRAIN, shard: DocumentShard | None = None
+    ) -> tuple[float, float]:
         """The chance that two rows of a batch are of one document, in the first window, and about that in a shuffle of
-        the whole split."""
-        blocks = self.blocks(split)
+        all that is read."""
+        blocks = self._of(split, shard)
         window = next(windows(row_groups(blocks), batch_tokens, seed))
         counts: Counter[tuple[str, int]] = Counter()
         for group in window.groups:
@@ -208,6 +211,9 @@ class ActivationStore:
         places = {value: place for place, value in enumerate(self.label_values(variable)[1])}
         values = pq.read_table(self._labels / info.file, columns=[variable])[variable].to_pylist()
         return np.array([places.get(value, -1) for value in values], dtype=np.int64)[shown(block)]
+
+    def _of(self, split: Split, shard: DocumentShard | None) -> Sequence[BlockInfo]:
+        return shard.of(self.blocks(split)) if shard else self.blocks(split)
 
     def _train_rows(self) -> list[tuple[BlockInfo, int]]:
         """The blocks of TRAIN, and how many rows of each are shown."""

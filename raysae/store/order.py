@@ -22,6 +22,16 @@ QUARANTINED = "quarantined"
 """Fact of a block: its documents that could not be stored, in whose place there are nulls."""
 
 
+class DocumentShard(NamedTuple):
+    """What one of several independent trainings reads: the blocks, and so the documents, are dealt out among them."""
+
+    number: int
+    total: int
+
+    def of(self, blocks: Sequence[BlockInfo]) -> Sequence[BlockInfo]:
+        return blocks[self.number :: self.total]
+
+
 class Group(NamedTuple):
     """Rows of a block that are read together."""
 

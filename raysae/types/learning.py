@@ -73,6 +73,8 @@ class TrainConfig(Part):
     """A latent silent for so many tokens counts as dead."""
     seeds: int | tuple[int, ...] = 2
     """How many independent SAEs, or their numbers."""
+    documents: Literal["shared", "own"] = "shared"
+    """`own`: the token blocks of TRAIN are dealt out among the seeds, so that no two learn from one document."""
     shards: int = Field(default=2, gt=0)
     """A batch is cut into so many shards, each selected and differentiated alone, then summed pairwise. This, not the
     number of workers, is part of what the SAE is: 1 or 2 workers give the same weights, bit for bit."""

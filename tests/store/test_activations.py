@@ -292,3 +292,17 @@ def test_an_activation_that_cannot_be_stored_is_named_by_its_token(tmp_path: Pat
     values[60, 2] = 1e6
     with pytest.raises(BadInput, match="activation 1e.06 at x, token 60 of b, component 2 overflows float16"):
         written(tmp_path / "block", values, "float16", cuts=[50])
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_shards_share_no_document_and_leave_none_out(tmp_path: Path) -> None:
+    rows = {f"train-{i}": 20 for i in range(7)}
+    store = ActivationStore(make_store(tmp_path, {**rows, "test-0": 20}))
+    seen = []
+    for number in range(3):
+        shard = order.DocumentShard(number, 3)
+        steps = 20 * len(shard.of(store.blocks(Split.TRAIN))) // 10
+        batches = list(store.batches(POINT, 10, 0, steps=steps, shard=shard))
+        seen.append(set(np.concatenate(batches)[:, 0].astype(int).tolist()))
+    assert set.union(*seen) == set(range(140))
+    assert sum(map(len, seen)) == 140, "two shards show one row"

@@ -15,9 +15,10 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
+from raysae.stages.jobs import document_shard
 from raysae.stages.measure import decode
-from raysae.types import Metric
-from raysae.types.experiment import stream_seed
+from raysae.types import Metric, Split
+from raysae.types.experiment import fingerprint, stream_seed
 
 DRAWS = 20
 """Label permutations of purity, at most."""
@@ -31,10 +32,12 @@ def geometry(exam: Examination) -> Dictionary:
     if trained:
         start = build(sae.architecture, sae.d_in, sae.d_sae, sae.k, stream_seed(seed, f"sae/{number}/init")).W_dec
     first = (sae.W_dec if start is None else start).detach()
+    blocks = exam.court.store(exam.source).blocks(Split.TRAIN)
+    shard = document_shard(exam.experiment, number)
     origin = Origin(
         init=hashlib.sha256(first.numpy().tobytes()).hexdigest(),
         order=str(stream_seed(seed, f"sae/{number}/order")),
-        shard=exam.court.store(exam.source).manifest.fingerprint,
+        shard=fingerprint([block.sha256 for block in (shard.of(blocks) if shard else blocks)]),
     )
     return dictionary(sae.W_dec.detach(), exam.test_latents, exam.alive, origin, None if start is None else first)
 
