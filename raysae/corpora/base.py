@@ -36,6 +36,8 @@ class Corpus:
     """Rows of one file -> records, in the order of the file."""
     variables: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Labelled variables and their values; empty where the source carries no ground truth."""
+    read_answer: Callable[[str], str | None] | None = None
+    """The final answer in a solution that a model wrote, as records give it; null where the corpus is no benchmark."""
     gated: bool = False
     """Whether the hub asks for a login and for consent to terms."""
     eval_only: bool = False

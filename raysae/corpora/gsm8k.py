@@ -16,6 +16,7 @@ from raysae.types.text import CorpusConfig
 
 _ANNOTATION = re.compile(r"<<(.*?)>>", re.DOTALL)
 _THOUSANDS_COMMA = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_ANSWER = re.compile(r"####[^\S\n]*\$?(-?\d[\d,]*(?:\.\d+)?)")
 _SUBQUESTION = " ** "
 LICENCE = "MIT"
 
@@ -72,6 +73,12 @@ def parse_row(row: Mapping[str, Any], source: Source, line: int) -> CorpusRecord
     )
 
 
+def read_answer(written: str) -> str | None:
+    """The number behind the first `####`, without a currency sign and thousands commas; None where there is none."""
+    found = _ANSWER.search(written)
+    return _THOUSANDS_COMMA.sub("", found[1]) if found else None
+
+
 def _defect(row: Mapping[str, Any]) -> str | None:
     for column in ("question", "answer"):
         if column not in row:
@@ -122,4 +129,5 @@ GSM8K = Corpus(
     redistribute=True,
     normalise=normalise,
     variables=VARIABLES,
+    read_answer=read_answer,
 )

@@ -63,6 +63,9 @@ class Protocol(BaseModel):
     """Denominator of causal_attribution."""
     attribution_sites: int
     attribution_window: int
+    answer_shots: int = 0
+    """Solved TRAIN problems before each problem of a benchmark."""
+    answer_tokens: int = 256
     alpha: float = 0.05
     """Of every one-sided bound."""
     test_documents: int
@@ -162,6 +165,8 @@ def draft(
         attributed_latents=config.attributed_latents,
         attribution_sites=config.attribution_sites,
         attribution_window=config.attribution_window,
+        answer_shots=config.answer_shots,
+        answer_tokens=config.answer_tokens,
         test_documents=test_documents,
         activation_documents=activation_documents,
         factors=factors,

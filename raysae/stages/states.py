@@ -26,7 +26,16 @@ from raysae.worlds.systems import SYSTEMS, systems_of
 STRATA = {ROTATED: strata.rotated, SUPERPOSED: strata.superposed}
 LEAST_SUPERPOSITION = 1.25
 """Factors per dimension (SCIENCE 3.1)."""
-NEED_A_MODEL = ("fidelity", "causal_attribution", "leakage", "brittleness", "transfer", "stability", "hook_sweep")
+NEED_A_MODEL = (
+    "fidelity",
+    "causal_attribution",
+    "leakage",
+    "brittleness",
+    "transfer",
+    "stability",
+    "hook_sweep",
+    "answer_accuracy",
+)
 """Exhibits that run a model, or compare what only models have."""
 
 

@@ -140,6 +140,10 @@ class ProtocolConfig(Part):
     """Tokens of each split at which each alive latent is pushed, at most."""
     attribution_window: int = Field(default=8, gt=0)
     """Next tokens whose log-probability is the task score."""
+    answer_shots: int = Field(default=0, ge=0)
+    """Solved TRAIN problems shown before each problem of a benchmark; 0 for a model that was trained on such text."""
+    answer_tokens: int = Field(default=256, gt=0)
+    """Tokens that a solution may have."""
     stand_in: str | None = None
     """A null of the table that takes the real arm's place, to see that nothing comes of it."""
     transfer_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None

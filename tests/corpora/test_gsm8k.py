@@ -203,3 +203,20 @@ def test_an_empty_file_gives_no_rows(tmp_path: Path) -> None:
 def test_sources_and_malformed_rows_travel(tmp_path: Path) -> None:
     for thing in (SOURCE, Malformed("f", 1, "r", "t")):
         assert pickle.loads(pickle.dumps(thing)) == thing
+
+
+@pytest.mark.parametrize(
+    ("written", "answer"),
+    [
+        ("so 3 + 4 = 7\n#### 7\nNext", "7"),
+        ("#### $1,234.", "1234"),
+        ("####-5", "-5"),
+        ("#### 0.5 kg", "0.5"),
+        ("#### 1\n#### 2", "1"),
+        ("####\n12", None),
+        ("the answer is 7", None),
+    ],
+)
+def test_the_answer_of_a_written_solution_is_the_number_behind_the_mark(written: str, answer: str | None) -> None:
+    assert GSM8K.read_answer is not None
+    assert GSM8K.read_answer(written) == answer

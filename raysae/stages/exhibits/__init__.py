@@ -10,6 +10,7 @@ from raysae.errors import BadInput
 from raysae.falsification.criteria import CRITERIA
 from raysae.stages.exhibits import (
     alignment,
+    answers,
     attribution,
     brittleness,
     documents,
@@ -51,6 +52,7 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "calibration": labels.CALIBRATION,
     "probing": probes.PROBING,
     "interventional": alignment.INTERVENTIONAL,
+    "answer_accuracy": answers.ANSWERS,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)

@@ -9,6 +9,7 @@ import torch
 
 from raysae.falsification.metrics import fidelity
 from raysae.models.capture import splice
+from raysae.saes import SparseAutoencoder
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.forward import token_batches
@@ -17,19 +18,20 @@ from raysae.types import Metric
 Edit = Callable[[torch.Tensor], torch.Tensor]
 
 
+def through(sae: SparseAutoencoder) -> Edit:
+    """The reconstruction in the place of what stands at the hook point, [b, t, d]."""
+    return lambda hidden: sae(hidden.flatten(0, 1).float()).reconstruction.view_as(hidden)
+
+
 @torch.no_grad()
 def _fidelity(exam: Examination) -> Plain:
     """Nats per document of the sums `fidelity.summarise` reads."""
-    sae, model, court = exam.sae, exam.model, exam.court
+    model, court = exam.model, exam.court
     count = len(court.test_ids)
-
-    def through(hidden: torch.Tensor) -> torch.Tensor:
-        return sae(hidden.flatten(0, 1).float()).reconstruction.view_as(hidden)
-
     totals = {name: np.zeros(count) for name in ("clean", "sae", "kl", "tokens")}
     for ids, mask, document in _batches(court):
         clean = model(ids, attention_mask=mask.long(), use_cache=False).logits
-        spliced = _spliced(exam, ids, mask, through)
+        spliced = _spliced(exam, ids, mask, through(exam.sae))
         totals["clean"] += fidelity.cross_entropy(clean, ids, mask, document, count)
         totals["sae"] += fidelity.cross_entropy(spliced, ids, mask, document, count)
         totals["kl"] += fidelity.kl_divergence(clean, spliced, mask, document, count)
