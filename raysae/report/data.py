@@ -43,6 +43,8 @@ class ReportData:
     """Doses, groups of words, and the judged latents of each seed with their curves."""
     hook_sweep: list[Plain] = field(default_factory=list)
     """A row per hook point."""
+    step_control: Plain | None = None
+    """Rows and the matrix of step type by latent."""
     overhead: Plain | None = None
     """What each measurement of the cost of capture found; null where SAEs were judged."""
     record: Plain | None = None
@@ -88,6 +90,7 @@ def collect(folder: Path) -> ReportData:
         causal=_read(folder / "metrics" / "causal.json"),
         attribution=_read(folder / "metrics" / "attribution.json"),
         hook_sweep=_read(folder / "metrics" / "hook_sweep.json") or [],
+        step_control=_read(folder / "metrics" / "step_control.json"),
         overhead=_read(folder / "metrics" / "overhead.json"),
         record=_read(folder / "record.json"),
         corpus=(corpus or {}).get("extra"),

@@ -5,7 +5,18 @@ from pathlib import Path
 
 import jinja2
 
-from raysae.report import attribution, beside, contexts, figures, overhead, phases, quality, sections, words
+from raysae.report import (
+    attribution,
+    beside,
+    contexts,
+    figures,
+    overhead,
+    phases,
+    quality,
+    sections,
+    step_control,
+    words,
+)
 from raysae.report.data import Plain, ReportData, collect
 from raysae.store import write_atomic
 
@@ -43,6 +54,8 @@ def render(run: ReportData) -> str:
         doses=attribution.dose_response(run.attribution) if run.attribution else None,
         attributed=attribution.table(run.attribution) if run.attribution else [],
         hooks=attribution.hook_map(run.hook_sweep),
+        steps=step_control.table(run.step_control),
+        step_map=step_control.step_map(run.step_control),
         units=[_unit(unit) for unit in units],
         latents=contexts.cards(run.contexts),
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),
@@ -99,6 +112,7 @@ def _absent(run: ReportData) -> tuple[str, ...]:
     """Sections that this run has no use for."""
     found = () if run.observations else ("observations",)
     found = (*found, "phases") if run.protocol.get("phase") is None else found
+    found = found if run.step_control else (*found, "steps")
     found = found if run.beside or run.experiment.get("rivals") else (*found, "beside")
     of_saes = ("training", "sweep", "causal", "attribution", "contexts", "data", "text")
     return (*found, *(of_saes if run.overhead else ("overhead",)))

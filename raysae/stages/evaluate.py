@@ -17,7 +17,16 @@ from raysae.stages.capture import MAIN
 from raysae.stages.contexts import top_contexts
 from raysae.stages.court import Court
 from raysae.stages.dictionaries import arms
-from raysae.stages.exhibits import EXHIBITS, Comparison, Divided, Evidence, Exhibit, attribution, hook_sweep
+from raysae.stages.exhibits import (
+    EXHIBITS,
+    Comparison,
+    Divided,
+    Evidence,
+    Exhibit,
+    attribution,
+    hook_sweep,
+    step_control,
+)
 from raysae.stages.exhibits.interchange import revive_units
 from raysae.stages.progress import StageProgress
 from raysae.stages.registration import check_content, note, opened
@@ -172,6 +181,9 @@ def _write(out: Path, metrics: dict[str, Metric], judged: list[str], evidence: E
     if attribution.NAME in metrics and (found := attribution.rows(evidence)):
         write_json(out / "attribution.json", found)
         paths.append(out / "attribution.json")
+    if step_control.NAME in metrics and (found := step_control.rows(evidence)):
+        write_json(out / "step_control.json", found)
+        paths.append(out / "step_control.json")
     if hook_sweep.NAME in metrics:
         write_json(out / "hook_sweep.json", hook_sweep.rows(evidence))
         paths.append(out / "hook_sweep.json")

@@ -35,6 +35,7 @@ NEED_A_MODEL = (
     "stability",
     "hook_sweep",
     "answer_accuracy",
+    "step_control",
 )
 """Exhibits that run a model, or compare what only models have."""
 

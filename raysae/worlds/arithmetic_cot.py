@@ -32,6 +32,7 @@ from raysae.types import CorpusRecord, LabelSpan
 from raysae.types.experiment import stream_seed
 from raysae.worlds.bookings import (
     BOOKS,
+    CLOSE,
     COLON,
     COPY,
     EQUALS,
@@ -58,10 +59,12 @@ __all__ = [
     "VARIABLES",
     "VOCABULARY",
     "InterchangePair",
+    "Readings",
     "carried",
     "generate",
     "interchange_pairs",
     "read_steps",
+    "readings",
     "tokenizer_json",
 ]
 
@@ -94,6 +97,19 @@ class InterchangePair:
     from the exchanged value and those that must stay the base's. All of them right is one joint success."""
     base_record_id: str
     source_record_id: str
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Where a text shows what a reader makes of it: first characters of words to be predicted."""
+
+    answer: int
+    close: int
+    """Of the word that ends the chain."""
+    ends: tuple[int, ...]
+    """Of the word behind each step: the next step's first, or the close."""
+    slips: tuple[tuple[int, str], ...]
+    """Of each word that a slip made wrong, and the word that would have been right."""
 
 
 def generate(count: int, seed: int, start: int = 0) -> Iterator[CorpusRecord]:
@@ -146,6 +162,21 @@ def read_steps(record: CorpusRecord) -> list[tuple[int, Step]]:
     return found
 
 
+def readings(record: CorpusRecord) -> Readings:
+    """Answer, close, ends of steps and slips of a text."""
+    slips: list[tuple[int, str]] = []
+    for start, step in read_steps(record):
+        spans = word_spans(step.words, start)
+        slips += [(spans[at][0], step.right[at]) for at in (COPY, OPERATION) if step.words[at] != step.right[at]]
+    answer = len(record.text) - len(record.answer)
+    return Readings(
+        answer=answer,
+        close=answer - len(f"{CLOSE} "),
+        ends=tuple(end + 1 for _, end in record.step_spans),
+        slips=tuple(slips),
+    )
+
+
 def _draw_steps(rng: random.Random, person: str, total: int) -> list[Step]:
     steps: list[Step] = []
     for _ in range(rng.randint(2, 4)):
@@ -174,7 +205,7 @@ def _record(i: int, first: int, steps: Sequence[Step]) -> CorpusRecord:
         spans.append((start, len(text)))
         labels += _step_labels(step, start)
     close = len(text) + 1
-    text = f"{text} so {answer}"
+    text = f"{text} {CLOSE} {answer}"
     labels.append(LabelSpan(start=close, end=len(text), variable="step_type", value="FORMAT"))
     # The story without its bookings: two records that tell the same story are one problem, however the writers slipped.
     story = " ".join([question, *(" ".join([*step.words[:COLON], "."]) for step in steps)])

@@ -15,10 +15,12 @@ SYNONYMS = {
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*"}
 BOOKS = ("a", "b")
 DIGITS = tuple("0123456789")
+CLOSE = "so"
+"""The word that ends a chain of steps."""
 STEP_TYPES = ("PARSE", "OPERATE", "FORMAT")
 
 VOCABULARY: tuple[str, ...] = (
-    *("<pad>", "<eos>", "<unk>", ".", ":", "=", "so", "has", "in"),
+    *("<pad>", "<eos>", "<unk>", ".", ":", "=", CLOSE, "has", "in"),
     *PEOPLE,
     *(verb for verbs in VERBS.values() for verb in verbs),
     *BOOKS,
@@ -100,6 +102,13 @@ class Step:
             *(f"{self.written_total}{self.book}", f"{SYMBOLS[self.written_operation]}{self.written_operand}"),
             *("=", f"{self.result}{self.book}", "."),
         )
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """Its words without the slips."""
+        return replace(
+            self, written_total=self.total, written_operation=self.operation, written_operand=self.operand
+        ).words
 
     def value(self, variable: str) -> str:
         """The value of a causal variable at its site in this step."""

@@ -196,6 +196,27 @@ def contexts() -> list[dict[str, Any]]:
     return made
 
 
+def step_control() -> dict[str, Any]:
+    draw, steps = random.Random(5), {"PARSE": (3, 211, 60, 7), "OPERATE": (88, 12, 140, 9), "FORMAT": (301,)}
+    rows = [
+        {
+            "step": step, "edit": edit, "outcome": outcome, "unit": "steps" if outcome == "steps" else "nats",
+            "effect": (x := draw.uniform(-0.6, 0.2)), "interval": [x - 0.05, x + 0.05],
+            "matched_latents_mean": 0.01, "matched_latents_p95": 0.08, "random_direction_mean": -0.002,
+            "random_direction_p95": 0.04, "stands_out": abs(x) > 0.3,
+        }
+        for step in steps for edit in ("ablate", "amplify") for outcome in ("answer", "steps", "detection")
+    ]  # fmt: skip
+    matrix = [
+        {"step": step, "latent": latent, "of": of, "outcome": outcome, "effect": draw.uniform(-0.3, 0.3), "band": 0.2}
+        for step in steps
+        for of, latents in steps.items()
+        for latent in latents
+        for outcome in ("answer", "steps", "detection")
+    ]
+    return {"rows": rows, "matrix": matrix}
+
+
 def record(experiment: Experiment, sha256: str) -> RunRecord:
     stages = {
         "ingest": 1.9,
@@ -263,6 +284,7 @@ def build_run(folder: Path) -> Path:
         "metrics/causal.json": causal(),
         "metrics/attribution.json": attribution(),
         "metrics/hook_sweep.json": hook_sweep(),
+        "metrics/step_control.json": step_control(),
         "sweep/sweep.json": sweep(),
         "quality/quality.json": quality(),
         "corpus/manifest.json": {

@@ -112,6 +112,15 @@ def test_a_run_outside_the_phases_has_no_such_section(costs_page: str) -> None:
     assert 'id="phases"' not in costs_page and "GATE" not in costs_page and "#phases" not in costs_page
 
 
+def test_step_control_has_a_row_per_edit_and_outcome_and_a_map_per_outcome(page: str, run: ReportData) -> None:
+    section = page[page.index('<section id="steps">') :].split("</section>")[0]
+    assert section.count("<tr>") == 1 + 3 * 2 * 3 and section.count("<svg role=") == 3
+    assert "OPERATE: 9, 12, 88, 140; FORMAT: 301" in section, "latents stand with those of their type"
+    assert run.step_control is not None
+    standing = sum(row["stands_out"] for row in run.step_control["rows"])
+    assert section.count("<td>yes</td>") == standing > 0
+
+
 def test_the_same_run_gives_the_same_bytes(run_folder: Path, page: str) -> None:
     written = write(run_folder)
     assert written.name == "report.html" and written.read_text(encoding="utf-8") == page

@@ -215,3 +215,22 @@ def test_too_few_records_give_fewer_pairs() -> None:
     few = list(world.generate(3, seed=0))
     assert len(world.interchange_pairs(few, "operation", "mul", 200, seed=0)) < 200
     assert world.interchange_pairs([], "operation", "mul", 200, seed=0) == []
+
+
+def test_readings_point_at_the_words_they_say(records: list[CorpusRecord]) -> None:
+    slipped = 0
+    for record in records:
+        found, steps = world.readings(record), [step for _, step in world.read_steps(record)]
+        starts = [at for at in range(len(record.text)) if at == 0 or record.text[at - 1] == " "]
+        words = dict(zip(starts, record.text.split(), strict=True))
+        assert words[found.answer] == record.answer and words[found.close] == "so"
+        assert [words[at] for at in found.ends] == [*(step.person for step in steps[1:]), "so"]
+        assert all(words[at] != right and right in world.VOCABULARY for at, right in found.slips)
+        # A slip of the operation and one of its operand stand in one word.
+        totals = sum(step.written_total != step.total for step in steps)
+        operations = sum(
+            (step.written_operation, step.written_operand) != (step.operation, step.operand) for step in steps
+        )
+        assert len(found.slips) == totals + operations
+        slipped += totals + operations
+    assert slipped > 100

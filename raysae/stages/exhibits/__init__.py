@@ -8,6 +8,7 @@ makes one Metric of what all arms and seeds have shown. A criterion without an e
 
 from raysae.errors import BadInput
 from raysae.falsification.criteria import CRITERIA
+from raysae.models.load import describe
 from raysae.stages.exhibits import (
     alignment,
     answers,
@@ -22,6 +23,7 @@ from raysae.stages.exhibits import (
     leakage,
     probes,
     seeds,
+    step_control,
     transfer,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
@@ -53,6 +55,7 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "probing": probes.PROBING,
     "interventional": alignment.INTERVENTIONAL,
     "answer_accuracy": answers.ANSWERS,
+    "step_control": step_control.STEP_CONTROL,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
@@ -72,7 +75,7 @@ def check_observations(names: tuple[str, ...]) -> None:
         )
 
 
-EDITING = ("causal_interchange", "causal_attribution", "hook_sweep")
+EDITING = ("causal_interchange", "causal_attribution", "hook_sweep", "step_control")
 """Exhibits that add to an activation and follow what comes of it from the block's output on."""
 
 
@@ -87,6 +90,13 @@ def check_edits(experiment: Experiment) -> None:
                 f"allowed: {', '.join(LINEAR_SITES)}",
                 f"leave {wanted[0]} out, or type capture.hookpoints=[layers.{max(point.layer - 1, 0)}.resid_post]",
             )
+    last = describe(experiment.model).layers - 1
+    if "step_control" in wanted and experiment.hookpoint.layer == last:
+        raise BadInput(
+            f"step_control is to be measured at {experiment.hookpoint}",
+            "allowed: a layer before the last, behind which an edit reaches no other token",
+            f"leave step_control out, or type sae.hookpoint=layers.{max(last - 1, 0)}.resid_post",
+        )
 
 
 __all__ = [

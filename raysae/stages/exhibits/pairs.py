@@ -57,8 +57,8 @@ def registered_pairs(court: Court, world: str, variable: str, values: tuple[str,
 def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, CorpusRecord]) -> PairTokens:
     """The world speaks in characters; the tokenizer's offsets say which tokens they are."""
     variable = pairs[0].variable
-    texts = [_locate(tokenizer, pair.text, (pair.char, *pair.readouts)) for pair in pairs]
-    sources = [_locate(tokenizer, pair.source_text, (pair.source_char,)) for pair in pairs]
+    texts = [locate(tokenizer, pair.text, (pair.char, *pair.readouts)) for pair in pairs]
+    sources = [locate(tokenizer, pair.source_text, (pair.source_char,)) for pair in pairs]
     last = [max(at[1:]) for _, at in texts]
     most = max(len(at) for _, at in texts) - 1
     readouts = torch.full((len(pairs), most), -1)
@@ -80,7 +80,8 @@ def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, Corp
     )
 
 
-def _locate(tokenizer: Any, text: str, chars: tuple[int, ...]) -> tuple[list[int], list[int]]:
+def locate(tokenizer: Any, text: str, chars: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """Ids of a text, and the token that begins at each of `chars`."""
     encoded = tokenizer(text, return_offsets_mapping=True)
     at = {start: i for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start}
     return encoded["input_ids"], [at[char] for char in chars]

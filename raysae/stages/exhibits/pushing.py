@@ -23,7 +23,7 @@ class Pushed:
     ) -> None:
         self.model, self.hookpoint, self.readouts = court.model(source), hookpoint, readouts
         sample = court.sample(source, split)
-        self.hidden = _hidden(court, source, split, hookpoint.layer)
+        self.hidden = block_output(court, source, split, hookpoint.layer)
         window = reach(self.model, self.hookpoint.layer, court.protocol.attribution_window)
         document = sample.document.numpy()
         starts = np.searchsorted(document, np.arange(sample.documents))
@@ -59,7 +59,7 @@ class Pushed:
 
 
 @lru_cache(maxsize=4)
-def _hidden(court: Court, source: str, split: Split, layer: int) -> torch.Tensor:
+def block_output(court: Court, source: str, split: Split, layer: int) -> torch.Tensor:
     """float32 [n, d]: the output of a block at every token of the sample, not rounded as on disk."""
     sample: Sample = court.sample(source, split)
     point = HookPoint(layer=layer, site="resid_post")
