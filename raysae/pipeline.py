@@ -121,6 +121,9 @@ def check(experiment: Experiment) -> None:
         if name in (MAIN, PLAIN, *NULLS):
             raise BadInput(f"rivals.{name}", "allowed: a name that no other arm has", "give it another name")
         check_sae(experiment.arm(name).sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
+    for point in experiment.sae.also_at:
+        d_there = width(row, point)
+        check_sae(experiment.sae.architecture, d_there, d_there * experiment.sae.expansion, experiment.sae.k)
     points = sweep.grid(experiment) or [{"expansion": experiment.sae.expansion, "k": experiment.sae.k}]
     check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
     for point in points:
@@ -142,16 +145,20 @@ def check_inputs(experiment: Experiment) -> None:
 
 
 def check_other_run(experiment: Experiment, folder: RunFolder) -> None:
-    """BadInput for a run that transfer cannot judge here, Refused for another than the sealed one."""
-    if experiment.protocol.transfer_from is None and "transfer" not in experiment.protocol.criteria:
+    """BadInput for a run that transfer or its map cannot hold against this one, Refused for another than the sealed."""
+    config = experiment.protocol
+    if config.transfer_from is None and config.map_from is None and "transfer" not in config.criteria:
         return
     from raysae.falsification.protocol import read as read_protocol
-    from raysae.stages import other_run
+    from raysae.stages import other_model, other_run
 
     if folder.protocol.is_file():
-        other_run.check_sealed(experiment, read_protocol(folder.protocol).transfer_from)
+        sealed = read_protocol(folder.protocol)
+        other_run.check_sealed(experiment, sealed.transfer_from)
+        other_model.check_sealed(experiment, sealed.map_from)
     else:
         other_run.check(experiment)
+        other_model.check(experiment)
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:

@@ -80,6 +80,8 @@ class Protocol(BaseModel):
     """Denominator of causal_interchange: `variable=value`."""
     transfer_from: str | None = None
     """SHA-256 of the SAEs of another run that transfer judges on this one's text; null where it is not asked."""
+    map_from: str | None = None
+    """SHA-256 of the run on another model whose latents transfer_map looks for; null where none is named."""
     overhead: OverheadConfig | None = None
     """How the cost of capture is measured; null where SAEs are judged."""
     exclusions: tuple[str, ...] = ()
@@ -138,6 +140,7 @@ def draft(
     tokenizer_sha256: str,
     commit: str | None,
     transfer_from: str | None = None,
+    map_from: str | None = None,
     exclusions: tuple[str, ...] = (),
     footing: Footing = NOTHING,
 ) -> Protocol:
@@ -173,6 +176,7 @@ def draft(
         dropped_factors=dict(dropped_factors),
         causal_units=causal_units,
         transfer_from=transfer_from,
+        map_from=map_from,
         overhead=experiment.overhead if capture else None,
         exclusions=exclusions,
         sweep_rule=SWEEP_RULE if sweeps else None,

@@ -43,6 +43,8 @@ class ReportData:
     """Doses, groups of words, and the judged latents of each seed with their curves."""
     hook_sweep: list[Plain] = field(default_factory=list)
     """A row per hook point."""
+    transfer_map: list[Plain] = field(default_factory=list)
+    """A row per pair of places."""
     step_control: Plain | None = None
     """Rows and the matrix of step type by latent."""
     overhead: Plain | None = None
@@ -90,6 +92,7 @@ def collect(folder: Path) -> ReportData:
         causal=_read(folder / "metrics" / "causal.json"),
         attribution=_read(folder / "metrics" / "attribution.json"),
         hook_sweep=_read(folder / "metrics" / "hook_sweep.json") or [],
+        transfer_map=_read(folder / "metrics" / "transfer_map.json") or [],
         step_control=_read(folder / "metrics" / "step_control.json"),
         overhead=_read(folder / "metrics" / "overhead.json"),
         record=_read(folder / "record.json"),

@@ -10,6 +10,7 @@ from raysae.report import (
     beside,
     contexts,
     figures,
+    maps,
     overhead,
     phases,
     quality,
@@ -56,6 +57,7 @@ def render(run: ReportData) -> str:
         hooks=attribution.hook_map(run.hook_sweep),
         steps=step_control.table(run.step_control),
         step_map=step_control.step_map(run.step_control),
+        transfer_map=maps.transfer_map(run.transfer_map),
         units=[_unit(unit) for unit in units],
         latents=contexts.cards(run.contexts),
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),
@@ -113,6 +115,7 @@ def _absent(run: ReportData) -> tuple[str, ...]:
     found = () if run.observations else ("observations",)
     found = (*found, "phases") if run.protocol.get("phase") is None else found
     found = found if run.step_control else (*found, "steps")
+    found = found if run.transfer_map else (*found, "map")
     found = found if run.beside or run.experiment.get("rivals") else (*found, "beside")
     of_saes = ("training", "sweep", "causal", "attribution", "contexts", "data", "text")
     return (*found, *(of_saes if run.overhead else ("overhead",)))

@@ -65,9 +65,8 @@ def _panel(outcome: str, cells: list[Plain]) -> Panel:
     x = alt.X("latent:N", sort=latents, title=None, axis=alt.Axis(orient="top", labelAngle=-90, labelOverlap=False))
     y = alt.Y("step:N", sort=steps, title=None, axis=alt.Axis(labelOverlap=False, labelColor=INK))
     base = alt.Chart(alt.Data(values=drawn)).encode(x=x, y=y)
-    colour = alt.Color(
-        "effect:Q", scale=alt.Scale(domain=[-most, 0, most], range=["#d8a37c", "#ffffff", "#7fb0e0"]), legend=None
-    )
+    scale = alt.Scale(domain=[-most, 0, most], range=["#d8a37c", "#ffffff", "#7fb0e0"], interpolate="rgb")
+    colour = alt.Color("effect:Q", scale=scale, legend=None)
     chart = alt.layer(
         base.mark_rect(stroke="#e4e7ec", strokeWidth=1).encode(color=colour),
         base.transform_filter("datum.beyond").mark_point(shape="triangle-up", size=34, color=TEAL, filled=True),

@@ -37,7 +37,7 @@ class Court:
         self.protocol = read(self.folder.protocol)
         self.hookpoint: HookPoint = experiment.hookpoint
         self.tokens = TokenStore(self.folder.tokens)
-        self.sample = cache(self._sample)
+        self.sample_at = cache(self._sample)
         self.store = cache(self._store)
         self.model = cache(self._model)
 
@@ -51,9 +51,13 @@ class Court:
     def _store(self, source: str) -> ActivationStore:
         return ActivationStore(self.folder.activations / source, splits=tuple(Split))
 
-    def _sample(self, source: str, split: Split) -> Sample:
+    def sample(self, source: str, split: Split) -> Sample:
+        """At the hook point of the run."""
+        return self.sample_at(source, split, str(self.hookpoint))
+
+    def _sample(self, source: str, split: Split, hookpoint: str) -> Sample:
         config = self.experiment.protocol
-        sample = read_sample(self.store(source), self.tokens, split, self.hookpoint, config.test_tokens)
+        sample = read_sample(self.store(source), self.tokens, split, HookPoint.parse(hookpoint), config.test_tokens)
         if config.stand_in != PERMUTED:
             return sample
         rows = permuted_rows(sample.document.numpy(), self.seed(f"stand_in/{split}"))
@@ -109,7 +113,8 @@ class Examination:
 
     def __init__(self, court: Court, arm: str, number: int) -> None:
         self.court, self.arm, self.number = court, arm, number
-        self.experiment, self.protocol, self.hookpoint = court.experiment, court.protocol, court.hookpoint
+        self.experiment, self.protocol = court.experiment, court.protocol
+        self.hookpoint = court.experiment.arm(arm).hookpoint
         stand_in = court.experiment.protocol.stand_in
         self.shown = stand_in if arm == MAIN and stand_in in arms(court.experiment) else arm
         """Whose SAE it is: that of the arm, or of the null in its place."""
@@ -118,11 +123,11 @@ class Examination:
 
     @property
     def fit(self) -> Sample:
-        return self.court.sample(self.source, Split.FIT)
+        return self.court.sample_at(self.source, Split.FIT, str(self.hookpoint))
 
     @property
     def test(self) -> Sample:
-        return self.court.sample(self.source, Split.TEST)
+        return self.court.sample_at(self.source, Split.TEST, str(self.hookpoint))
 
     @property
     def model(self) -> Any:

@@ -34,27 +34,33 @@ PLAIN = "without_decorrelation"
 
 
 def arms(experiment: Experiment) -> tuple[str, ...]:
-    """`main`, what the redundancy criterion compares it to, its rivals, and every registered null that has a dictionary
-    to examine, in the order of the protocol."""
+    """`main`, what the redundancy criterion compares it to, its rivals, the SAEs elsewhere, and every registered null
+    that has a dictionary to examine, in the order of the protocol."""
     nulls = [NULLS[name] for name in experiment.protocol.nulls]
     plain = "redundancy" in experiment.protocol.criteria and experiment.loss.decorrelation > 0
     return (
         MAIN,
         *((PLAIN,) if plain else ()),
         *experiment.rivals,
+        *elsewhere(experiment),
         *(null.name for null in nulls if null.level in ("model", "dictionary")),
     )
 
 
+def elsewhere(experiment: Experiment) -> tuple[str, ...]:
+    """The arms at other hook points, called after them."""
+    return tuple(map(str, experiment.sae.also_at))
+
+
 def trained_arms(experiment: Experiment) -> tuple[str, ...]:
     """Those of `arms` whose SAEs are trained."""
-    sought = (MAIN, PLAIN, *experiment.rivals)
+    sought = (MAIN, PLAIN, *experiment.rivals, *elsewhere(experiment))
     return tuple(arm for arm in arms(experiment) if arm in sought or NULLS[arm].needs != "nothing")
 
 
 def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
     """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
-    if arm in (MAIN, TWIN, PLAIN, *experiment.rivals):
+    if arm in (MAIN, TWIN, PLAIN, *experiment.rivals, *elsewhere(experiment)):
         return checkpoint.load(folder.sae / arm / str(number))
     real = checkpoint.load(folder.sae / MAIN / str(number))
     latents = encode(real, fit.x)
@@ -93,6 +99,14 @@ def _coordinates(experiment: Experiment, number: int, real: Any, alive: Any, l0:
 
 def _shuffled(experiment: Experiment, number: int, real: Any, alive: Any, l0: float, x: Any) -> SparseAutoencoder:
     return shuffled_decoder(real, alive, stream_seed(experiment.seed, f"nulls/shuffled_decoder/{number}"))
+
+
+def floor(
+    experiment: Experiment, name: str, number: int, real: SparseAutoencoder, alive: torch.Tensor, fit: Sample
+) -> SparseAutoencoder:
+    """The null dictionary `name`, made on the spot, beside any real SAE: at its L0 on `fit`."""
+    l0 = float((encode(real, fit.x) != 0).sum(dim=1).double().mean())
+    return _BUILT[name](experiment, number, real, alive, l0, fit.x)
 
 
 _BUILT: dict[str, Callable[..., SparseAutoencoder]] = {

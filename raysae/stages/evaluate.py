@@ -26,6 +26,7 @@ from raysae.stages.exhibits import (
     attribution,
     hook_sweep,
     step_control,
+    transfer_map,
 )
 from raysae.stages.exhibits.interchange import revive_units
 from raysae.stages.progress import StageProgress
@@ -187,4 +188,7 @@ def _write(out: Path, metrics: dict[str, Metric], judged: list[str], evidence: E
     if hook_sweep.NAME in metrics:
         write_json(out / "hook_sweep.json", hook_sweep.rows(evidence))
         paths.append(out / "hook_sweep.json")
+    if transfer_map.NAME in metrics:
+        write_json(out / "transfer_map.json", transfer_map.rows(evidence))
+        paths.append(out / "transfer_map.json")
     return paths

@@ -118,7 +118,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
             mark = fingerprint(
                 {
                     **parts,
-                    "hookpoint": str(experiment.hookpoint),
+                    "hookpoint": str(recipe.hookpoint),
                     "activations": manifest.fingerprint,
                     "seed": seed,
                     "run": experiment.seed,
@@ -131,7 +131,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                 "seed": seed,
                 "fingerprint": mark,
                 "model_name": experiment.model.name,
-                "hook_name": str(experiment.hookpoint),
+                "hook_name": str(recipe.hookpoint),
                 "config": parts,
             }
             jobs.append(
@@ -140,7 +140,7 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     seed,
                     home.absolute(),
                     (out / arm / str(seed)).absolute(),
-                    str(experiment.hookpoint),
+                    str(recipe.hookpoint),
                     recipe.sae,
                     loss,
                     recipe.train,

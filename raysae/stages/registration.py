@@ -9,6 +9,7 @@ from typing import Literal
 
 from raysae.errors import Refused
 from raysae.falsification.protocol import Protocol
+from raysae.stages import other_model
 from raysae.stages.other_run import check_sealed, other_run
 from raysae.store import Ledger, Manifest, RunFolder, TokenStore
 from raysae.types import Experiment, LedgerEvent, Split
@@ -77,6 +78,7 @@ def check_content(experiment: Experiment, folder: RunFolder, protocol: Protocol)
                 f"{protocol.splits.get(split, 'nothing')[:16]}...; restore the tokens, or run under another name"
             )
     check_sealed(experiment, protocol.transfer_from)
+    other_model.check_sealed(experiment, protocol.map_from)
     for change in other.changes() if (other := other_run(experiment)) else ():
         raise Refused(f"{change}; the sealed protocol judges it as it was; restore it, or run under another name")
     if Manifest.exists(folder.metrics):

@@ -19,6 +19,7 @@ from raysae.stages import overhead
 from raysae.stages.ingest import WORLDS
 from raysae.stages.jobs import document_shard
 from raysae.stages.measure import factor_matrix, factor_names, first_documents, read_labels
+from raysae.stages.other_model import check as check_other_model
 from raysae.stages.other_run import EXCLUSION
 from raysae.stages.other_run import check as check_other_run
 from raysae.stages.provenance import commit
@@ -70,6 +71,7 @@ def registered(experiment: Experiment, folder: RunFolder, footing: Footing) -> P
         tokenizer_sha256=tokens.manifest.extra["tokenizer_sha256"],
         commit=commit(),
         transfer_from=(other := check_other_run(experiment)),
+        map_from=check_other_model(experiment),
         exclusions=(EXCLUSION,) if other else (),
         footing=footing,
     )

@@ -36,6 +36,7 @@ NEED_A_MODEL = (
     "hook_sweep",
     "answer_accuracy",
     "step_control",
+    "transfer_map",
 )
 """Exhibits that run a model, or compare what only models have."""
 

@@ -148,6 +148,8 @@ class ProtocolConfig(Part):
     """A null of the table that takes the real arm's place, to see that nothing comes of it."""
     transfer_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
     """Folder of a finished run whose SAEs `transfer` judges on this run's TEST; its content is sealed."""
+    map_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    """Folder of a finished run on another model and the same text, for `transfer_map`; its content is sealed."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Actors that examine SAEs; how many changes no number."""
 
@@ -194,11 +196,17 @@ class Experiment(Part):
 
     @model_validator(mode="after")
     def _sae_reads_what_is_captured(self) -> "Experiment":
+        allowed = ", ".join(map(str, self.capture.hookpoints))
         if self.sae.hookpoint is not None and self.sae.hookpoint not in self.capture.hookpoints:
-            allowed = ", ".join(map(str, self.capture.hookpoints))
             raise ValueError(
                 f"sae.hookpoint={self.sae.hookpoint} is not captured; allowed: {allowed}; "
                 f"type sae.hookpoint={self.capture.hookpoints[0]}"
+            )
+        others = self.sae.also_at
+        if self.hookpoint in others or len(set(others)) < len(others) or set(others) - set(self.capture.hookpoints):
+            raise ValueError(
+                f"sae.also_at={', '.join(map(str, others))}; allowed: of {allowed}, each once and without "
+                f"{self.hookpoint}; add what is missing to capture.hookpoints"
             )
         return self
 
@@ -213,6 +221,9 @@ class Experiment(Part):
 
     def arm(self, name: str) -> "Experiment":
         """The experiment as the arm called `name` is trained."""
+        for point in self.sae.also_at:
+            if str(point) == name:
+                return self.model_copy(update={"sae": self.sae.model_copy(update={"hookpoint": point})})
         rival = self.rivals.get(name)
         if rival is None:
             return self

@@ -15,6 +15,9 @@ class SAEConfig(Part):
     """A row of `raysae.saes.ARCHITECTURES`."""
     hookpoint: HookPoint | None = None
     """Which captured tensor it reads; null: the first of `capture.hookpoints`."""
+    also_at: tuple[HookPoint, ...] = ()
+    """Other captured tensors for which SAEs are trained as well: `transfer_map` holds them against these, nothing else
+    reads them."""
     expansion: int = Field(default=8, gt=0)
     """d_sae / d_in."""
     k: int = Field(default=8, gt=0)

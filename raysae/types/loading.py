@@ -100,9 +100,10 @@ def _absolute(experiment: Experiment) -> Experiment:
             return part.model_copy(update={name: {key: one.expanduser().absolute() for key, one in path.items()}})
         return part.model_copy(update={name: path and path.expanduser().absolute()})
 
-    paths = {"corpus": "path", "tokenizer": "path", "model": "path", "protocol": "transfer_from"}
-    changed = {section: whole(getattr(experiment, section), name) for section, name in paths.items()}
-    return whole(experiment.model_copy(update=changed), "out")
+    for section in ("corpus", "tokenizer", "model"):
+        experiment = experiment.model_copy(update={section: whole(getattr(experiment, section), "path")})
+    protocol = whole(whole(experiment.protocol, "transfer_from"), "map_from")
+    return whole(experiment.model_copy(update={"protocol": protocol}), "out")
 
 
 class _UniqueKeySafeLoader(yaml.SafeLoader):

@@ -217,6 +217,18 @@ def step_control() -> dict[str, Any]:
     return {"rows": rows, "matrix": matrix}
 
 
+def transfer_map() -> list[dict[str, Any]]:
+    draw, points = random.Random(9), [f"layers.{layer}.resid_post" for layer in range(3, 32, 4)]
+    places = [*points, *(f"phase4_gpt2-medium {point}" for point in points[:6])]
+    return [
+        {
+            "a": a, "b": b, "transfer": x if (x := draw.uniform(-0.1, 1.0)) > 0 else None,
+            "interval": [x - 0.1, x + 0.1], "across": 0.4, "within": 0.6, "null": 0.2, "floor": "pca",
+        }
+        for b in points for a in places
+    ]  # fmt: skip
+
+
 def record(experiment: Experiment, sha256: str) -> RunRecord:
     stages = {
         "ingest": 1.9,
@@ -285,6 +297,7 @@ def build_run(folder: Path) -> Path:
         "metrics/attribution.json": attribution(),
         "metrics/hook_sweep.json": hook_sweep(),
         "metrics/step_control.json": step_control(),
+        "metrics/transfer_map.json": transfer_map(),
         "sweep/sweep.json": sweep(),
         "quality/quality.json": quality(),
         "corpus/manifest.json": {

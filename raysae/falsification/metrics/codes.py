@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, cast
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 from torch import Tensor
 
@@ -75,6 +75,19 @@ def pearson(products: np.ndarray, a: Sums, b: Sums, n: np.ndarray | int) -> np.n
     spread = np.maximum(a.squares - a.total**2 / n, 0) * np.maximum(b.squares - b.total**2 / n, 0)
     defined = spread > 1e-12 * a.squares * b.squares
     return np.where(defined, (products - a.total * b.total / n) / np.sqrt(np.where(defined, spread, 1)), 0.0)
+
+
+def pooled(code: Code, group: Int[np.ndarray, " n"], groups: int) -> Code:
+    """The largest activation of each latent over the rows of a group, [groups, m]; rows of group -1 are left out."""
+    entries = code.tocoo()
+    row = group[entries.row]
+    kept = (row >= 0) & (entries.data != 0)
+    row, column, value = row[kept], entries.col[kept], entries.data[kept]
+    order = np.lexsort((column, row))
+    row, column, value = row[order], column[order], value[order]
+    first = np.flatnonzero(np.append(True, (np.diff(row) != 0) | (np.diff(column) != 0))[: len(row)])
+    largest = np.maximum.reduceat(value, first) if len(first) else value
+    return Code((largest, (row[first], column[first])), shape=(groups, size(code)[1]))
 
 
 def _firing(code: Code) -> Code:

@@ -25,6 +25,7 @@ from raysae.stages.exhibits import (
     seeds,
     step_control,
     transfer,
+    transfer_map,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 from raysae.types import Experiment
@@ -56,6 +57,7 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "interventional": alignment.INTERVENTIONAL,
     "answer_accuracy": answers.ANSWERS,
     "step_control": step_control.STEP_CONTROL,
+    "transfer_map": transfer_map.TRANSFER_MAP,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
