@@ -26,6 +26,17 @@ def transfer_map(rows: list[Plain]) -> Figure | None:
     return Figure(panels, legend)
 
 
+def table(rows: list[Plain]) -> list[Plain]:
+    """The cells in numbers."""
+    found: list[Plain] = []
+    for row in rows:
+        share, interval = words.measured(row.get("transfer"), row.get("interval"))
+        scores = {name: words.number(row.get(name)) for name in ("across", "within", "null")}
+        floor = words.spaced(row.get("floor"))
+        found.append({"a": row["a"], "b": row["b"], "share": share, "interval": interval, "floor": floor, **scores})
+    return found
+
+
 def _panel(model: str, rows: list[Plain], columns: list[str]) -> Panel:
     cells: list[dict[str, Any]] = []
     for row in rows:

@@ -58,6 +58,7 @@ def render(run: ReportData) -> str:
         steps=step_control.table(run.step_control),
         step_map=step_control.step_map(run.step_control),
         transfer_map=maps.transfer_map(run.transfer_map),
+        cells=maps.table(run.transfer_map),
         units=[_unit(unit) for unit in units],
         latents=contexts.cards(run.contexts),
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),

@@ -122,10 +122,10 @@ def test_step_control_has_a_row_per_edit_and_outcome_and_a_map_per_outcome(page:
 
 
 def test_the_transfer_map_has_a_panel_per_model_and_a_dash_where_it_is_undefined(page: str, run: ReportData) -> None:
-    section = page[page.index('<section id="map">') :].split("</section>")[0]
+    section, cells = page[page.index('<section id="map">') :].split("</section>")[0].split("<details>")
     assert "within the model" in section and "from phase4_gpt2-medium" in section
     undefined = sum(row["transfer"] is None for row in run.transfer_map)
-    assert section.count(">–<") == undefined > 0
+    assert section.count(">–<") == undefined > 0 and cells.count("<tr>") == 1 + len(run.transfer_map)
 
 
 def test_the_same_run_gives_the_same_bytes(run_folder: Path, page: str) -> None:

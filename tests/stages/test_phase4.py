@@ -108,8 +108,8 @@ def arguments(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[st
     out = tmp_path_factory.mktemp("phase4")
     how = [
         str(CONFIGS / "tiny.yaml"), f"out={out}", f"corpus.path={corpus}", "corpus.splits.near=null",
-        f"model.path={small_model(out / 'model', 32, texts)}", "tokenizer.block_tokens=600", "train.seeds=4",
-        "train.steps=60", "train.batch_tokens=256", "sae.k=6", "protocol.bootstrap=200", "protocol.answer_tokens=48",
+        f"model.path={small_model(out / 'model', 32, texts)}", "tokenizer.block_tokens=600", "train.seeds=3",
+        "train.steps=40", "train.batch_tokens=256", "sae.k=6", "protocol.bootstrap=200", "protocol.answer_tokens=48",
         "capture.hookpoints=[layers.0.resid_post,layers.1.resid_post]", "sae.also_at=[layers.0.resid_post]",
         "quality.min_agreement=0", "protocol.alive_rate=0.001",
         "protocol.observations=[pw_mcc,transfer_map,answer_accuracy]",

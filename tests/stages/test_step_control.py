@@ -15,7 +15,7 @@ from tests.runs import in_process
 
 LAYER = ["capture.hookpoints=[layers.0.resid_post]", "protocol.criteria=[reconstruction]", "sweep.trials=0"]
 ASKED = [*LAYER, "protocol.observations=[step_control]", "protocol.nulls=[random_dictionary]"]
-ASKED += ["protocol.permutations=20", "train.steps=120"]
+ASKED += ["protocol.permutations=20", "protocol.test_tokens=2500", "train.steps=120", "train.seeds=1"]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_a_run_leaves_a_row_per_edit_a_matrix_and_a_section(run: list[str]) -> N
     found = json.loads((folder / "metrics" / "step_control.json").read_text())
     metric = json.loads((folder / "metrics" / "metrics.json").read_text())["observations"]["step_control"]
     assert metric["value"] is not None and set(metric["nulls"]) == {"matched_latents", "random_direction"}
-    assert metric["nulls"]["matched_latents"]["n"] == 2 * 20
+    assert metric["nulls"]["matched_latents"]["n"] == 20
     steps = {row["step"] for row in found["rows"]}
     assert len(found["rows"]) == 6 * len(steps) and steps <= {"PARSE", "OPERATE", "FORMAT"}
     assert {cell["step"] for cell in found["matrix"]} >= steps
