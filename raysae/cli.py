@@ -64,18 +64,19 @@ def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool
     from raysae.pipeline import exit_status, walk
     from raysae.stages.progress import Reporter
     from raysae.store import RunFolder
+    from raysae.types import Verdict
     from raysae.types.loading import load_phases
 
-    statuses: list[int] = []
+    verdicts: list[Verdict] = []
     for experiment, verdict in walk(load_phases(config, overrides or ()), Reporter(), stage, override):
         if verdict is None:
             continue
         terminal.print_verdict(verdict)
         if (report := RunFolder(experiment).report).is_file():
             terminal.say(f"report: [bold]{report}[/bold]")
-        statuses.append(exit_status(verdict))
+        verdicts.append(verdict)
     if gate:
-        raise typer.Exit(next(filter(None, statuses), 0))
+        raise typer.Exit(exit_status(verdicts))
 
 
 @app.command()

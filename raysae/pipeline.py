@@ -208,9 +208,10 @@ def _read_verdict(folder: RunFolder) -> Verdict:
     return Verdict.model_validate_json(folder.verdict.read_bytes())
 
 
-def exit_status(verdict: Verdict) -> int:
-    """Of `decide` and `run --gate`."""
-    return {Outcome.GO: 0, Outcome.NO_GO: 3, Outcome.INCONCLUSIVE: 4}[verdict.outcome]
+def exit_status(verdicts: Sequence[Verdict]) -> int:
+    """Of `decide` and `run --gate`: that of the first verdict that is not GO."""
+    statuses = [{Outcome.GO: 0, Outcome.NO_GO: 3, Outcome.INCONCLUSIVE: 4}[verdict.outcome] for verdict in verdicts]
+    return next(filter(None, statuses), 0)
 
 
 # One pair per stage: is it finished, and how is it done. The stages are imported when they run, so that a finished

@@ -1,6 +1,7 @@
 """Phases in order: a closed gate, an open one, an overridden one, and the walk through a file of them."""
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from raysae.store import Ledger
 from raysae.types import RunRecord
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 from tests.runs import in_process
 
 CHEAP = ["sweep.trials=0", "train.steps=20", "protocol.criteria=[reconstruction]", "protocol.nulls=[]"]
@@ -124,6 +125,16 @@ def test_the_walk_goes_on_with_a_reason_and_shows_the_chain(phases: list[str], t
     first = json.loads((tmp_path / "runs" / "first" / "protocol.json").read_text())["sha256"]
     assert first in page and "<td>first</td>" in page
     assert sealed(tmp_path / "runs" / "second")["overrides"] == ["phase 2: a look"]
+
+
+def test_a_job_goes_through_the_same_gate(
+    tiny_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["run.py", str(tiny_config), f"out={tmp_path}", "protocol.phase=2"])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(ROOT / "jobs" / "run.py"), run_name="__main__")
+    assert end.value.code == 5 and "phase 2 asks for a confirmatory GO" in capsys.readouterr().err
+    assert not (tmp_path / "tiny").exists()
 
 
 def test_a_mistake_in_the_last_phase_is_found_before_the_first_begins(phases: list[str], tmp_path: Path) -> None:
