@@ -88,11 +88,10 @@ def words(court: Court, texts: dict[str, str]) -> tuple[np.ndarray, int]:
     sample = court.sample(MAIN, Split.TEST)
     encoded = _encoder(court).encode(list(texts.values()))
     joined = np.array(list("".join(texts.values())))
-    space = np.char.isspace(joined) if len(joined) else np.zeros(0, bool)
-    begins = ~space & np.append(True, space[:-1])
-    begins[encoded.characters[:-1][np.diff(encoded.characters) > 0]] |= ~space[
-        encoded.characters[:-1][np.diff(encoded.characters) > 0]
-    ]
+    space = np.char.isspace(joined)
+    edge = np.append(True, space[:-1])
+    edge[encoded.characters[:-1]] = True  # a text begins anew whatever the one before ends with
+    begins = ~space & edge
     word_of = np.cumsum(begins) - 1
     at = np.minimum(encoded.begin, len(joined) - 1)
     of_token = np.where((encoded.end > encoded.begin) & ~space[at], word_of[at], -1)
