@@ -1,5 +1,7 @@
 """Rows of windows -> shuffled batches. The next window is filled while this one is emptied."""
 
+import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import tee
@@ -11,6 +13,10 @@ from raysae.store.schema import STORED_AS, decode
 
 Rows = Callable[[Iterator[Group]], Iterator[np.ndarray]]
 """The rows of each group, [rows, width] in the storage type, in the order of the groups."""
+
+
+KEPT_BATCHES = 8
+"""More than are on their way at once; of those that a reader keeps for itself, the rest are let go."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Shuffle:
         ordered, asked = tee(windows)
         arrays = rows(group for window in asked for group in window.groups)
         columns = self.width + (0 if self.guides is None else 2)
-        batch, have = np.empty((self.batch_tokens, columns), np.float32), 0
+        memory = _Memory((self.batch_tokens, columns))
+        batch, have = memory.free(), 0
         gathered = np.empty((self.batch_tokens, self.width), STORED_AS[self.dtype].to_pandas_dtype())
         coming, spare = self._filling(ordered, arrays, None), None
         while coming is not None:
@@ -52,7 +59,7 @@ class Shuffle:
                 place, have = until, to
                 if have == self.batch_tokens:
                     yield batch
-                    batch, have = np.empty_like(batch), 0
+                    batch, have = memory.free(), 0
                 if coming is not None:
                     coming.fill((place - window.window.start) / (stop - window.window.start))
 
@@ -73,6 +80,23 @@ class Shuffle:
         # Of the next row only the first of a pair knows which it is.
         known[1 if self.pairs else 0 :: 2 if self.pairs else 1, -1] = 0
         return known
+
+
+class _Memory:
+    """Arrays of one shape, float32, taken up again when nobody holds them: pages given back and asked for anew cost the
+    training step more than its wait for a batch."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.given: deque[np.ndarray] = deque(maxlen=KEPT_BATCHES)
+
+    def free(self) -> np.ndarray:
+        for place in range(len(self.given)):
+            if sys.getrefcount(self.given[place]) == 2:  # the deque and the argument: no view, no tensor, no reader
+                self.given.rotate(-place - 1)
+                return self.given[-1]
+        self.given.append(np.empty(self.shape, np.float32))
+        return self.given[-1]
 
 
 class _Filling:

@@ -1,5 +1,6 @@
 """Reading activations back: every token once per epoch, the same order from any step on, and nothing of TEST."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -17,6 +19,7 @@ from raysae.errors import BadInput, Refused
 from raysae.store import ActivationStore, Manifest, order, write_block
 from raysae.store.activation_block import ActivationBlock, Tokens
 from raysae.store.schema import ROW_GROUP_ROWS, activation_schema, all_finite, encode, to_column, to_float32
+from raysae.store.shuffle import KEPT_BATCHES
 from raysae.types import HookPoint, Split
 
 POINT = HookPoint(layer=0, site="resid_post")
@@ -102,6 +105,31 @@ def test_so_many_steps_and_no_more(tmp_path: Path) -> None:
     for start, steps in ((0, 25), (3, 4), (9, 2), (10, 11), (7, 0)):
         found = store.batches(POINT, 10, 0, start_step=start, steps=steps)
         assert [batch[:, 0].astype(int).tolist() for batch in found] == whole[start : start + steps]
+
+
+@pytest.mark.usefixtures("small_groups")
+@given(kept=st.lists(st.sampled_from(["nothing", "array", "row", "tensor"]), min_size=40, max_size=40))
+@settings(deadline=None, max_examples=20)
+def test_what_a_reader_keeps_of_a_batch_is_never_written_over(
+    tmp_path_factory: pytest.TempPathFactory, kept: list[str]
+) -> None:
+    store = ActivationStore(make_store(tmp_path_factory.mktemp("store"), {"train-0": 37, "train-1": 43}))
+    keep: dict[str, Callable[[np.ndarray], Any]] = {
+        "array": lambda batch: batch, "row": lambda batch: batch[3], "tensor": torch.from_numpy,
+    }  # fmt: skip
+    held: list[tuple[Any, np.ndarray]] = []
+    for batch, how in zip(store.batches(POINT, 10, 0), kept, strict=False):
+        if how in keep:
+            held.append((keep[how](batch), np.asarray(keep[how](batch)).copy()))
+    for mine, copy in held:
+        np.testing.assert_array_equal(np.asarray(mine), copy)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_a_batch_that_nobody_keeps_costs_no_new_memory(tmp_path: Path) -> None:
+    store = ActivationStore(make_store(tmp_path, {"train-0": 37, "train-1": 43}))
+    batches = store.batches(POINT, 10, 0)
+    assert len({next(batches).__array_interface__["data"][0] for _ in range(100)}) <= KEPT_BATCHES
 
 
 @pytest.mark.usefixtures("small_groups")
