@@ -24,7 +24,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from synthetic import POINT, write_activations
+from synthetic import POINT, sparse_sums, write_activations
 
 from raysae.stages.cotrain import Place, train_together
 from raysae.stages.halt import Halt
@@ -41,8 +41,10 @@ GRID = {"expansion": [4, 8], "k": [3, 4, 5, 6]}
 def jobs(folder: Path) -> list[SAEJob]:
     train = TrainConfig(steps=STEPS, batch_tokens=BATCH, shards=1, workers=1)
     first = SAEJob(
-        "main", 0, folder, folder / "out", str(POINT), SAEConfig(), LossConfig(), train, 0, "mark", {}, "order"
-    )
+        arm="main", seed=0, activations=folder, out=folder / "out", hookpoint=str(POINT), sae=SAEConfig(),
+        loss=LossConfig(), train=train, experiment_seed=0, fingerprint="mark", provenance={}, order="order",
+        made_by=None,
+    )  # fmt: skip
     return [
         replace(first, out=folder / f"out-{i}", sae=SAEConfig(expansion=expansion, k=k))
         for i, (expansion, k) in enumerate(POINTS)
@@ -55,7 +57,7 @@ def steps(rounds: int) -> dict[str, float]:
     samples: dict[str, list[float]] = {"together": [], "bare": [], "reader": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_activations(folder, BATCH * STEPS, D_IN)
+        write_activations(folder, BATCH * STEPS, D_IN, sparse_sums(D_IN))
         todo = jobs(folder)
         for _ in range(rounds):
             start = time.process_time()

@@ -20,38 +20,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import torch
+from synthetic import POINT, noise, write_activations
 
-from raysae.store import ActivationStore, Manifest, write_block
-from raysae.store.activation_block import ActivationBlock, Tokens
-from raysae.store.schema import ROW_GROUP_ROWS
-from raysae.types import HookPoint, Split
+from raysae.store import ActivationStore, Manifest
 
-POINT = HookPoint(layer=6, site="resid_post")
-DOCUMENT_TOKENS = 128
 BLOCKS = 4
 STEP_S = 0.02
-
-
-def make(folder: Path, rows: int, width: int) -> None:
-    random, blocks = np.random.default_rng(0), []
-    for number in range(BLOCKS):
-
-        def write(path: Path, count: int = rows // BLOCKS) -> None:
-            records = [f"r{i}" for i in range(-(-count // DOCUMENT_TOKENS))]
-            with ActivationBlock(path, records, {str(POINT): width}, "float16") as block:
-                for first in range(0, count, ROW_GROUP_ROWS):
-                    place = np.arange(first, min(first + ROW_GROUP_ROWS, count), dtype=np.int32)
-                    zero = np.zeros(len(place), np.int32)
-                    tokens = Tokens(place // DOCUMENT_TOKENS, place % DOCUMENT_TOKENS, zero, zero.astype(np.int16))
-                    block.add(tokens, {str(POINT): random.normal(0, 3, (len(place), width)).astype(np.float32)})
-
-        facts = {"split": str(Split.TRAIN), "documents": rows // BLOCKS // DOCUMENT_TOKENS}
-        blocks.append(write_block(folder, f"train-{number}", ".parquet", "f", rows // BLOCKS, write, **facts))
-    extra = {"widths": {str(POINT): width}, "dtype": "float16"}
-    Manifest(kind="activations", fingerprint="f", blocks=tuple(blocks), extra=extra).write(folder)
 
 
 def by_pyarrow(folder: Path) -> float:
@@ -98,7 +74,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        make(folder, arguments.rows, arguments.width)
+        write_activations(folder, arguments.rows, arguments.width, noise(arguments.width), BLOCKS)
         by_pyarrow(folder), by_us(folder, arguments.rows, arguments.batch)
         rounds = [(by_pyarrow(folder), by_us(folder, arguments.rows, arguments.batch)) for _ in range(arguments.rounds)]
         chance, shuffled = ActivationStore(folder).same_document(arguments.batch, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from cotrain import jobs
-from synthetic import write_activations
+from synthetic import sparse_sums, write_activations
 
 from raysae.stages.cotrain import Place, train_together
 from raysae.stages.halt import Halt
@@ -38,7 +38,7 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        write_activations(folder, batch * 4, d_in)
+        write_activations(folder, batch * 4, d_in, sparse_sums(d_in))
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         job = replace(
             jobs(folder)[0],

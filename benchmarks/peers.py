@@ -1,4 +1,6 @@
-"""One optimizer step of other libraries' SAE trainers on given activations, each through its own shipped code.
+"""Other libraries' SAE trainers on given activations, each through its own shipped code.
+
+A step reads the tensor that the trainer was built on, so a new batch is written into it.
 
 sae-lens: `SAETrainer.step`. dictionary-learning: `<Trainer>.update`. sparsify: `Trainer.fit`, over a model whose one
 hooked module emits the activations and waits between batches. They come from the extra `[bench]`; a library that is
@@ -12,7 +14,9 @@ import io
 import os
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 
@@ -20,6 +24,31 @@ os.environ.setdefault("WANDB_MODE", "disabled")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 Step = Callable[[], object]
+Bias = Callable[[torch.Tensor], torch.Tensor]
+"""Encoder rows -> the encoder bias that gives the density asked for, where the architecture has no budget."""
+
+
+class Peer(NamedTuple):
+    step: Step
+    reconstruct: Callable[[torch.Tensor], torch.Tensor]
+    """By the rule that it trains with: of a batch top-k, the largest of this batch."""
+
+
+Maker = Callable[[], Peer]
+
+
+class Course(NamedTuple):
+    """What all trainers are told alike; each has its own defaults for the rest."""
+
+    lr: float
+    steps: int = 10**6
+    warmup: int = 1
+    decay: int = 0
+    """Last steps, over which the learning rate falls to 0."""
+    begin: int = 0
+    """Steps that a trainer is told are done: past dictionary_learning's warm-ups its steady branches run."""
+
+
 LIBRARIES = {"sae-lens": "sae_lens", "dictionary-learning": "dictionary_learning", "sparsify": "sparsify"}
 SAELENS = {
     "relu": ("standard_sae", "StandardTrainingSAE", {"l1_coefficient": 1.0}),
@@ -33,8 +62,6 @@ DICTIONARY_LEARNING = {
     "batch_topk": ("batch_top_k", "BatchTopKTrainer"),
     "jumprelu": ("jumprelu", "JumpReluTrainer"),
 }
-STEADY_STEP = 2000
-"""Past dictionary_learning's warm-ups, so that its steady branches run."""
 
 
 def missing() -> list[str]:
@@ -42,23 +69,26 @@ def missing() -> list[str]:
 
 
 def build(
-    architecture: str, x: torch.Tensor, d_sae: int, k: int, lr: float, bias: Callable[[torch.Tensor], torch.Tensor]
-) -> dict[str, Step]:
-    """Name -> step, the name ending in its precision. `bias` maps encoder rows to the encoder bias that gives the
-    density asked for, where the architecture has no budget."""
-    absent, steps = missing(), {}
+    architecture: str, x: torch.Tensor, d_sae: int, k: int, course: Course, bias: Bias | None = None
+) -> dict[str, Maker]:
+    """Name -> what makes the trainer, the name ending in its precision."""
+    absent, makers = missing(), dict[str, Maker]()
     if "sae-lens" not in absent and architecture in SAELENS:
         for precision in ("float32", "bfloat16"):
-            steps[f"sae-lens {precision}"] = _saelens(architecture, x, d_sae, k, lr, bias, precision == "bfloat16")
+            makers[f"sae-lens {precision}"] = partial(
+                _saelens, architecture, x, d_sae, k, course, bias, precision == "bfloat16"
+            )
         if architecture == "topk":  # its default rescaling cannot be differentiated through sparse activations
             sparse = {"use_sparse_activations": True, "rescale_acts_by_decoder_norm": False}
-            steps["sae-lens, sparse activations float32"] = _saelens(architecture, x, d_sae, k, lr, bias, False, sparse)
+            makers["sae-lens, sparse activations float32"] = partial(
+                _saelens, architecture, x, d_sae, k, course, bias, False, sparse
+            )
     if "dictionary-learning" not in absent and architecture in DICTIONARY_LEARNING:
-        steps["dictionary-learning float32"] = _dictionary_learning(architecture, x, d_sae, k, lr, bias)
+        makers["dictionary-learning float32"] = partial(_dictionary_learning, architecture, x, d_sae, k, course, bias)
     if "sparsify" not in absent and architecture == "topk":
         for optimizer in ("adam", "signum"):
-            steps[f"sparsify, {optimizer} float32"] = _sparsify(x, d_sae, k, lr, optimizer)
-    return steps
+            makers[f"sparsify, {optimizer} float32"] = partial(_sparsify, x, d_sae, k, course, optimizer)
+    return makers
 
 
 def _saelens(
@@ -66,11 +96,11 @@ def _saelens(
     x: torch.Tensor,
     d_sae: int,
     k: int,
-    lr: float,
-    bias: Callable[[torch.Tensor], torch.Tensor],
+    course: Course,
+    bias: Bias | None,
     autocast: bool,
     extra: dict[str, Any] | None = None,
-) -> Step:
+) -> Peer:
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
@@ -82,14 +112,16 @@ def _saelens(
     )
     torch.manual_seed(0)
     sae = getattr(module, name)(config)
-    if not budget:
+    if bias and not budget:
         sae.b_enc.data = bias(sae.W_enc.data.T)
     trainer = SAETrainer(
         cfg=SAETrainerConfig(
-            total_training_samples=len(x) * 10**6,
+            total_training_samples=len(x) * course.steps,
             train_batch_size_samples=len(x),
-            lr=lr,
-            lr_end=lr / 10,
+            lr=course.lr,
+            lr_end=course.lr / 10,
+            lr_warm_up_steps=course.warmup,
+            lr_decay_steps=course.decay,
             autocast=autocast,
             device=str(x.device),
         ),
@@ -101,31 +133,29 @@ def _saelens(
         trainer.step(x)
         trainer.n_training_steps += 1
 
-    return step
+    return Peer(step, sae)
 
 
 def _dictionary_learning(
-    architecture: str, x: torch.Tensor, d_sae: int, k: int, lr: float, bias: Callable[[torch.Tensor], torch.Tensor]
-) -> Step:
+    architecture: str, x: torch.Tensor, d_sae: int, k: int, course: Course, bias: Bias | None
+) -> Peer:
     file, name = DICTIONARY_LEARNING[architecture]
     module = importlib.import_module(f"dictionary_learning.trainers.{file}")
     options: dict[str, Any] = {"k": k} if architecture.endswith("topk") else {"sparsity_warmup_steps": 1}
     trainer = getattr(module, name)(
-        steps=10**6, activation_dim=x.shape[1], dict_size=d_sae, layer=0, lm_name="", lr=lr, warmup_steps=1, seed=0,
+        steps=course.steps, activation_dim=x.shape[1], dict_size=d_sae, layer=0, lm_name="", lr=course.lr,
+        warmup_steps=course.warmup, decay_start=course.steps - course.decay if course.decay else None, seed=0,
         device=str(x.device), **options,
     )  # fmt: skip
-    if architecture == "relu":
+    if bias and architecture == "relu":
         trainer.ae.encoder.bias.data = bias(trainer.ae.encoder.weight.data)
-    elif architecture == "jumprelu":
+    elif bias and architecture == "jumprelu":
         trainer.ae.b_enc.data = bias(trainer.ae.W_enc.data.T)
-    done = STEADY_STEP
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        trainer.update(done, x)
-
-    return step
+    number = count(course.begin)
+    by_batch = {"use_threshold": False} if architecture == "batch_topk" else {}
+    return Peer(
+        lambda: trainer.update(next(number), x), lambda rows: trainer.ae.decode(trainer.ae.encode(rows, **by_batch))
+    )
 
 
 class _Emitter(torch.nn.Module):
@@ -152,21 +182,21 @@ class _Emitter(torch.nn.Module):
         return self.base_model.block(self.x)
 
 
-class _Endless(torch.utils.data.Dataset):
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
+class _Batches(torch.utils.data.Dataset):
+    def __init__(self, steps: int, tokens: int) -> None:
+        self.steps, self.tokens = steps, tokens
 
     def __len__(self) -> int:
-        return 10**6
+        return self.steps + 1  # `fit` saves and ends behind the last, which is never asked for
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return {"input_ids": torch.zeros(self.tokens, dtype=torch.long)}
 
-    def select(self, indices: Any) -> "_Endless":
+    def select(self, indices: Any) -> "_Batches":
         return self
 
 
-def _sparsify(x: torch.Tensor, d_sae: int, k: int, lr: float, optimizer: str) -> Step:
+def _sparsify(x: torch.Tensor, d_sae: int, k: int, course: Course, optimizer: str) -> Peer:
     if x.device.type == "cpu":
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # its decoder kernel is for CUDA
     with contextlib.redirect_stdout(io.StringIO()):
@@ -174,11 +204,11 @@ def _sparsify(x: torch.Tensor, d_sae: int, k: int, lr: float, optimizer: str) ->
 
         model = _Emitter(x)
         config = TrainConfig(
-            SaeConfig(expansion_factor=d_sae // x.shape[1], k=k), batch_size=1, lr=lr, optimizer=optimizer,
-            hookpoints=["block"], log_to_wandb=False, save_every=10**9, lr_warmup_steps=1,
+            SaeConfig(expansion_factor=d_sae // x.shape[1], k=k), batch_size=1, lr=course.lr, optimizer=optimizer,
+            hookpoints=["block"], log_to_wandb=False, save_every=10**9, lr_warmup_steps=course.warmup,
         )  # fmt: skip
         config.exclude_tokens = [-1]
-        trainer = Trainer(config, _Endless(len(x)), model)
+        trainer = Trainer(config, _Batches(course.steps, len(x)), model)
     model.live = True
     threads = torch.get_num_threads()
 
@@ -193,4 +223,10 @@ def _sparsify(x: torch.Tensor, d_sae: int, k: int, lr: float, optimizer: str) ->
         model.go.release()
         model.done.acquire()
 
-    return step
+    def reconstruct(rows: torch.Tensor) -> torch.Tensor:
+        for each in trainer.optimizers:
+            if hasattr(each, "eval"):  # a schedule-free optimizer keeps the weights that count beside those it moves
+                each.eval()
+        return trainer.saes["block"](rows).sae_out
+
+    return Peer(step, reconstruct)

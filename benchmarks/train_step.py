@@ -30,6 +30,7 @@ SHAPES = ("2048x512->4096", "4096x768->6144")
 ARCHITECTURES = ("topk", "relu", "batch_topk", "jumprelu")
 LR = 1e-6
 """So small that the density set by the biases holds over the run."""
+STEADY_STEP = 2000
 BOUND = "encoder product, torch.mm float32"
 
 
@@ -80,7 +81,9 @@ def measure(
     variants: dict[str, peers.Step] = {BOUND: lambda: torch.mm(x, W, out=out)}
     for precision in ("float32", "bfloat16"):
         variants[f"raysae {precision}"] = ours(architecture, precision, x, d_sae, k, density)
-    variants |= peers.build(architecture, x, d_sae, k, LR, bias_for(x, density))
+    course = peers.Course(LR, begin=STEADY_STEP)
+    rivals = peers.build(architecture, x, d_sae, k, course, bias_for(x, density))
+    variants |= {name: make().step for name, make in rivals.items()}
     return interleave(variants, rounds, device)
 
 
