@@ -56,6 +56,8 @@ class GuideColumns(NamedTuple):
     """A variable of `labels/`."""
     pairs: bool
     """Whether rows stay beside their neighbour when they are shuffled."""
+    table: tuple[int, ...] | None = None
+    """Token id -> what stands in the place of its label, where it has one."""
 
 
 class ActivationStore:
@@ -235,6 +237,13 @@ class ActivationStore:
         blocks = {block.name: block for block in store.blocks()}
         return lru_cache(BLOCKS_KEPT)(lambda name: store.columns(blocks[name]))
 
+    @cached_property
+    def _streamed_ids(self) -> Callable[[str], np.ndarray]:
+        """Token ids of a block by its name."""
+        store = TokenStore(self.folder.parent.parent / "tokens")
+        blocks = {block.name: block for block in store.blocks()}
+        return lru_cache(BLOCKS_KEPT)(lambda name: store.flat(blocks[name])[0])
+
     def _read_guides(self, group: Group, guides: GuideColumns) -> np.ndarray:
         """float32 [rows, 2]"""
         key = (group.block.name, group.first, repr(guides))
@@ -245,6 +254,8 @@ class ActivationStore:
             if guides.label is not None:
                 before = int(shown(group.block)[: group.first].sum())
                 label = self.labels(group.block, guides.label)[before : before + group.rows]
+            if guides.table is not None:
+                label = np.where(label >= 0, np.array(guides.table)[self._token_ids(group)], -1)
             self._kept[key] = np.stack([label, np.append(same, False)], axis=1).astype(np.float32)
         return self._kept[key]
 
@@ -259,6 +270,13 @@ class ActivationStore:
         kept = shown(group.block)[group.first : group.first + group.length]
         record, position, step = (table[name].combine_chunks().filter(kept) for name in names)
         return record.indices.to_numpy(), position.to_numpy(), step.to_numpy()
+
+    def _token_ids(self, group: Group) -> np.ndarray:
+        """Of each row of a group."""
+        if self.streamed:
+            return self._streamed_ids(group.block.name)[group.first : group.first + group.rows]
+        kept = shown(group.block)[group.first : group.first + group.length]
+        return self._table(group.block, ["token_id"], group)["token_id"].to_numpy()[kept]
 
     def _rows(self, hookpoint: HookPoint, groups: Iterator[Group]) -> Iterator[np.ndarray]:
         """The rows of each group as they are stored, [rows, d_in]."""

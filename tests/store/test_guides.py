@@ -82,3 +82,14 @@ def test_a_label_that_is_not_there_is_refused_with_those_that_are(tmp_path):
     bare = ActivationStore(make_store(tmp_path / "bare" / "activations" / "main", {"train-0": 8}))
     with pytest.raises(BadInput, match="labelled in this corpus: nothing; type loss.probe=0"):
         bare.label_values(None)
+
+
+def test_a_table_puts_what_the_token_tells_in_the_place_of_the_label(tmp_path):
+    store = make_labelled(tmp_path, {"train-0": 21})
+    (block,) = store.blocks(Split.TRAIN)
+    rows = store.read(block, POINT)
+    table = tuple(range(100, 101 + int(rows.token_id.max())))
+    batch = next(store.batches(POINT, 21, 3, guides=GuideColumns("operation", pairs=False, table=table)))
+    for row in batch:
+        i = int(row[0])
+        assert row[-2] == (-1 if i % 3 == 1 else 100 + rows.token_id[i])
