@@ -90,7 +90,7 @@ def check(experiment: Experiment) -> None:
     from raysae.saes import check as check_sae
     from raysae.stages import ingest, overhead, states, sweep
     from raysae.stages.capture import MAIN
-    from raysae.stages.dictionaries import PLAIN
+    from raysae.stages.dictionaries import GUIDANCE, PLAIN
     from raysae.stages.exhibits import check_edits, check_observations
 
     choose_criteria(experiment.protocol.criteria)
@@ -118,7 +118,7 @@ def check(experiment: Experiment) -> None:
         )
     d_in = width(row, experiment.hookpoint)
     for name in experiment.rivals:
-        if name in (MAIN, PLAIN, *NULLS):
+        if name in (MAIN, PLAIN, *GUIDANCE, *NULLS):
             raise BadInput(f"rivals.{name}", "allowed: a name that no other arm has", "give it another name")
         check_sae(experiment.arm(name).sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
     for point in experiment.sae.also_at:

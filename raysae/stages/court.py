@@ -15,8 +15,8 @@ from raysae.falsification.metrics.matching import permuted_rows
 from raysae.falsification.protocol import read
 from raysae.models.load import load_model, load_tokenizer, random_twin
 from raysae.saes import SparseAutoencoder
-from raysae.stages.capture import MAIN, TWIN, twin_seed
-from raysae.stages.dictionaries import arms, dictionary
+from raysae.stages.capture import MAIN, twin_seed
+from raysae.stages.dictionaries import arms, dictionary, reads
 from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
 from raysae.stages.other_run import OtherRun, other_run
 from raysae.stages.seal import test_records
@@ -118,7 +118,7 @@ class Examination:
         stand_in = court.experiment.protocol.stand_in
         self.shown = stand_in if arm == MAIN and stand_in in arms(court.experiment) else arm
         """Whose SAE it is: that of the arm, or of the null in its place."""
-        self.source = TWIN if self.shown == TWIN else MAIN
+        self.source = reads(self.shown)
         """Whose activations it reads."""
 
     @property

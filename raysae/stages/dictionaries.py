@@ -31,16 +31,26 @@ half of the tokens; a code denser than that, far beyond the L0 cap and so VOID, 
 
 PLAIN = "without_decorrelation"
 """The arm to which the redundancy criterion compares: the same seeds, trained without that term. Not a null."""
+UNGUIDED = "without_guidance"
+"""To which leakage compares: the same seeds, the probe beside them only watching."""
+CONTROLLED = "guided_by_control_labels"
+"""As the real one, but guided by labels that only the token type tells."""
+TWIN_UNGUIDED = f"{TWIN}_{UNGUIDED}"
+GUIDANCE = (UNGUIDED, CONTROLLED, TWIN_UNGUIDED)
+"""What leakage needs beside the real arm and the random model's. No nulls."""
 
 
 def arms(experiment: Experiment) -> tuple[str, ...]:
-    """`main`, what the redundancy criterion compares it to, its rivals, the SAEs elsewhere, and every registered null
-    that has a dictionary to examine, in the order of the protocol."""
+    """`main`, what the redundancy and leakage criteria compare it to, its rivals, the SAEs elsewhere, and every
+    registered null that has a dictionary to examine, in the order of the protocol."""
     nulls = [NULLS[name] for name in experiment.protocol.nulls]
     plain = "redundancy" in experiment.protocol.criteria and experiment.loss.decorrelation > 0
+    guided = "leakage" in experiment.protocol.criteria and experiment.loss.probe > 0
+    twin = TWIN in experiment.protocol.nulls
     return (
         MAIN,
         *((PLAIN,) if plain else ()),
+        *((arm for arm in GUIDANCE if arm != TWIN_UNGUIDED or twin) if guided else ()),
         *experiment.rivals,
         *elsewhere(experiment),
         *(null.name for null in nulls if null.level in ("model", "dictionary")),
@@ -54,13 +64,18 @@ def elsewhere(experiment: Experiment) -> tuple[str, ...]:
 
 def trained_arms(experiment: Experiment) -> tuple[str, ...]:
     """Those of `arms` whose SAEs are trained."""
-    sought = (MAIN, PLAIN, *experiment.rivals, *elsewhere(experiment))
+    sought = (MAIN, PLAIN, *GUIDANCE, *experiment.rivals, *elsewhere(experiment))
     return tuple(arm for arm in arms(experiment) if arm in sought or NULLS[arm].needs != "nothing")
+
+
+def reads(arm: str) -> str:
+    """Whose activations the SAEs of an arm are trained on and judged by: the real model's or its twin's."""
+    return TWIN if arm in (TWIN, TWIN_UNGUIDED) else MAIN
 
 
 def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
     """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
-    if arm in (MAIN, TWIN, PLAIN, *experiment.rivals, *elsewhere(experiment)):
+    if arm in (MAIN, TWIN, PLAIN, *GUIDANCE, *experiment.rivals, *elsewhere(experiment)):
         return checkpoint.load(folder.sae / arm / str(number))
     real = checkpoint.load(folder.sae / MAIN / str(number))
     latents = encode(real, fit.x)

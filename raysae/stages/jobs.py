@@ -6,13 +6,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from raysae.saes import build
 from raysae.stages.capture import MAIN, TWIN
-from raysae.stages.dictionaries import PLAIN, trained_arms
+from raysae.stages.dictionaries import CONTROLLED, GUIDANCE, PLAIN, reads, trained_arms
 from raysae.stages.gaussian import gaussian_batches
 from raysae.stages.pieces import WATCHED_ROWS
 from raysae.stages.stream import Source, source
-from raysae.store import ActivationStore, GuideColumns, Manifest
+from raysae.store import ActivationStore, GuideColumns, Manifest, TokenStore
 from raysae.store.order import DocumentShard
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS
@@ -81,6 +83,8 @@ class SAEJob:
     made_by: Source | None
     """Of its rows, where they are streamed."""
     shard: DocumentShard | None
+    controls: tuple[int, ...] | None = None
+    """Token id -> control label, for the arm that is guided by those."""
 
     @property
     def name(self) -> str:
@@ -91,7 +95,7 @@ class SAEJob:
         source = self.arm if self.arm in BATCHES else "rows"
         order = stream_seed(self.experiment_seed, self.order)
         train = self.train
-        guides = guide_columns(self.loss, self.activations) if source == "rows" else None
+        guides = guide_columns(self.loss, self.activations, self.controls) if source == "rows" else None
         return Stream(
             self.activations, self.hookpoint, source, order, train.batch_tokens, train.shards, guides, self.shard
         )
@@ -107,11 +111,17 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
     """Every SAE of the experiment; `experiment.sae` and `experiment.loss` are the chosen ones."""
     jobs = []
     for arm in trained_arms(experiment):
-        home = activations / (TWIN if arm == TWIN else MAIN)
+        home = activations / reads(arm)
         manifest = Manifest.read(home)
         made_by = source(experiment, home.name) if ActivationStore(home).streamed else None
         recipe = experiment.arm(arm)
-        loss = recipe.loss.model_copy(update={"decorrelation": 0.0}) if arm == PLAIN else recipe.loss
+        loss = _loss(recipe.loss, arm, home)
+        controls = None
+        if arm == CONTROLLED:
+            from raysae.stages.controls import control_table  # scikit-learn, which no other arm needs
+
+            label, values = ActivationStore(home).label_values(loss.probe_label)
+            controls = control_table(experiment, TokenStore(activations.parent / "tokens"), label, values)
         identity = recipe.identity()
         for seed in experiment.train.seed_numbers:
             parts = {"sae": identity["sae"], "loss": loss.model_dump(mode="json"), "train": identity["train"]}
@@ -150,17 +160,29 @@ def plan(experiment: Experiment, activations: Path, out: Path) -> list[SAEJob]:
                     order=f"sae/{seed}/order",
                     made_by=made_by,
                     shard=document_shard(experiment, seed),
+                    controls=controls,
                 )
             )
     return jobs
 
 
-def guide_columns(loss: LossConfig, activations: Path) -> GuideColumns | None:
+def _loss(loss: LossConfig, arm: str, home: Path) -> LossConfig:
+    """Without the term to which a criterion compares. Without guidance the probe goes on watching, so that both SAEs
+    of a seed learn from one stream."""
+    if arm == PLAIN:
+        return loss.model_copy(update={"decorrelation": 0.0})
+    if arm in GUIDANCE and arm != CONTROLLED:
+        label = ActivationStore(home).label_values(loss.probe_label)[0]
+        return loss.model_copy(update={"probe": 0.0, "probe_label": label})
+    return loss
+
+
+def guide_columns(loss: LossConfig, activations: Path, controls: tuple[int, ...] | None = None) -> GuideColumns | None:
     """None where no term asks. BadInput for a label that the corpus does not have."""
     if not (loss.probes or loss.temporal):
         return None
     label = ActivationStore(activations).label_values(loss.probe_label)[0] if loss.probes else None
-    return GuideColumns(label, pairs=loss.temporal > 0)
+    return GuideColumns(label, pairs=loss.temporal > 0, table=controls)
 
 
 def groups(jobs: Sequence[SAEJob], together: int) -> list[list[SAEJob]]:
@@ -185,7 +207,10 @@ def make_trainer(job: SAEJob, store: ActivationStore, device: Any) -> SAETrainer
     classes = len(store.label_values(label)[1]) if label else 0
     trainer = SAETrainer(sae, job.loss, job.train, job.sae.k, store.input_scale(point), hold=hold, classes=classes)
     if blocks := store.blocks(Split.FIT):
-        x = torch.from_numpy(store.read(blocks[0], point).activations[:WATCHED_ROWS])
-        named = torch.from_numpy(store.labels(blocks[0], label)[:WATCHED_ROWS]) if label else None
-        trainer.watch(x, named)
+        rows = store.read(blocks[0], point)
+        named = store.labels(blocks[0], label)[:WATCHED_ROWS] if label else None
+        if named is not None and job.controls:
+            named = np.where(named >= 0, np.array(job.controls)[rows.token_id[:WATCHED_ROWS]], -1)
+        x = torch.from_numpy(rows.activations[:WATCHED_ROWS])
+        trainer.watch(x, None if named is None else torch.from_numpy(named))
     return trainer

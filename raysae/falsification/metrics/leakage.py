@@ -37,6 +37,10 @@ CHANNELS: dict[str, dict[Key, float]] = {
 }
 BENEFIT: dict[Key, float] = {("guided", "PAIR"): 1.0, ("baseline", "PAIR"): -1.0}
 
+_ON_SEEN: dict[str, dict[Key, float]] = {
+    "model_free_on_seen": {("guided_random_model", "SEEN"): 1.0, ("baseline_random_model", "SEEN"): -1.0},
+    "gain_on_seen": {("guided", "SEEN"): 1.0, ("baseline", "SEEN"): -1.0},
+}
 _DIFFERENCE: dict[Key, float] = {("guided", "UNSEEN"): 1.0, ("baseline", "UNSEEN"): -1.0}
 _WITHOUT, _WITHOUT_RANDOM = ("guided_without_designated", "SEEN"), ("guided_without_random", "SEEN")
 
@@ -49,10 +53,10 @@ def summarise(seeds: Sequence[Seed], *, gates: Sequence[Gate], bootstrap: int, s
     """
     needed = {key for signs in (*CHANNELS.values(), BENEFIT) for key in signs}
     missing = sorted(key for key in needed if not seeds or any(key not in one for one in seeds))
+    how = {"bootstrap": bootstrap, "seed": seed}
     if missing:
         said = ", ".join(f"{what} on {split}" for what, split in missing)
-        return _metric(seeds, None, None, gates, {}, f"Not every seed was probed for: {said}.")
-    how = {"bootstrap": bootstrap, "seed": seed}
+        return _metric(seeds, None, None, gates, _measured(seeds, how), f"Not every seed was probed for: {said}.")
     channels = {name: contrast(seeds, signs, **how) for name, signs in CHANNELS.items()}
     benefit = contrast(seeds, BENEFIT, **how)
     value, interval = worst_of(list(channels.values()))
@@ -60,8 +64,24 @@ def summarise(seeds: Sequence[Seed], *, gates: Sequence[Gate], bootstrap: int, s
     # A leak is one whether or not the guidance was of use.
     more = [] if leaks else [_pairs_gate(seeds), _benefit_gate(benefit, interval)]
     also = {key: number for name, one in {**channels, "benefit": benefit}.items() for key, number in _said(name, one)}
-    also |= _difference(contrast(seeds, _DIFFERENCE, **how)) | _residual(seeds)
+    also |= _difference(contrast(seeds, _DIFFERENCE, **how)) | _residual(seeds) | _accuracies(seeds)
     return _metric(seeds, value, interval, [*gates, *more], also, None if interval else "A channel has no number.")
+
+
+def _measured(seeds: Sequence[Seed], how: dict[str, int]) -> dict[str, float | None]:
+    """Of a text without some of the sets: the channels it allows, and on SEEN what elsewhere is asked of UNSEEN."""
+    wanted = {**CHANNELS, **_ON_SEEN}
+    allowed = {
+        name: signs for name, signs in wanted.items() if seeds and all(key in one for one in seeds for key in signs)
+    }
+    found = {key: number for name in allowed for key, number in _said(name, contrast(seeds, allowed[name], **how))}
+    return {**found, **_residual(seeds), **_accuracies(seeds)} if seeds else {}
+
+
+def _accuracies(seeds: Sequence[Seed]) -> dict[str, float | None]:
+    """Of every representation on every set, mean over seeds."""
+    keys = [key for key in seeds[0] if all(key in one for one in seeds)]
+    return {f"{what} on {split}": float(np.mean([score(one[what, split]) for one in seeds])) for what, split in keys}
 
 
 def _pairs_gate(seeds: Sequence[Seed]) -> Gate:
@@ -114,7 +134,7 @@ def _residual(seeds: Sequence[Seed]) -> dict[str, float | None]:
     whole = ("guided", "SEEN")
     found: dict[str, float | None] = {}
     for name, key in (("alt_b_residual", _WITHOUT), ("alt_b_residual_random", _WITHOUT_RANDOM)):
-        if all(key in one for one in seeds):
+        if all(key in one and whole in one for one in seeds):
             shares = [_above_chance(one[key]) / max(_above_chance(one[whole]), 1e-9) for one in seeds]
             found[name] = float(np.mean(shares))
     return found

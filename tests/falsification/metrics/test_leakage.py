@@ -138,6 +138,20 @@ def test_a_channel_that_was_not_measured_is_named(verdict: Callable):
     assert verdict(leakage.summarise([], gates=(), **BOOT)).reason_code is Reason.NOT_RUN
 
 
+def test_a_text_without_some_sets_still_shows_the_channels_it_allows():
+    found = [
+        {key: tally for key, tally in one.items() if key[1] == "SEEN"}
+        | {(name, "SEEN"): one[name, "UNSEEN"] for name in ("guided_random_model", "baseline_random_model")}
+        for one in seeds({("guided_control", "SEEN"): 0.8})
+    ]
+    metric = leakage.summarise(found, gates=(), **BOOT)
+    assert metric.value is None and metric.not_run is not None and "guided on PAIR" in metric.not_run
+    assert metric.also["memorisation"] == pytest.approx(0.1, abs=0.01)
+    assert metric.also["model_free_on_seen"] == pytest.approx(0.0, abs=0.01)
+    assert metric.also["guided on SEEN"] == pytest.approx(0.9, abs=0.01)
+    assert not {"cue", "template", "benefit"} & set(metric.also)
+
+
 def test_tripwires_that_were_not_looked_at_are_no_go_ahead(verdict: Callable):
     said = judged(verdict, gates=OPEN[1:])
     assert said.reason_code is Reason.NOT_RUN and "accuracy too good: this tripwire was not looked at" in said.reason
