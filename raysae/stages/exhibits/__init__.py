@@ -14,6 +14,7 @@ from raysae.stages.exhibits import (
     answers,
     attribution,
     brittleness,
+    candidates,
     documents,
     fidelity,
     geometry,
@@ -26,6 +27,7 @@ from raysae.stages.exhibits import (
     step_control,
     transfer,
     transfer_map,
+    verification,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
 from raysae.types import Experiment
@@ -58,6 +60,8 @@ EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "answer_accuracy": answers.ANSWERS,
     "step_control": step_control.STEP_CONTROL,
     "transfer_map": transfer_map.TRANSFER_MAP,
+    "candidates": candidates.CANDIDATES,
+    "verification": verification.VERIFICATION,
 }
 
 OBSERVATIONS = tuple(name for name in EXHIBITS if name not in CRITERIA)
