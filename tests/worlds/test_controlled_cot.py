@@ -27,7 +27,7 @@ DOES = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda
 
 @pytest.fixture(scope="module")
 def records() -> list[CorpusRecord]:
-    return list(world.generate(3000, seed=3))
+    return list(world.generate(2600, seed=3))
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,7 @@ def write_record(
 ) -> CorpusRecord:
     """The record of a trace. `judged` are the steps that probes are asked about, by default those that `balance` keeps;
     `cues` is the label that each step's cue suggests, where cues are swapped."""
-    question = " ".join((*(_sentence(fact, dialect) for fact in problem.facts), ASK.format(f=" ".join(problem.asked))))
-    answer = _said(problem.answer, dialect)
+    question, answer = _asked(problem, dialect), _said(problem.answer, dialect)
     text, position = question, len(question.split())
     spans: list[tuple[int, int]] = []
     labels: list[LabelSpan] = []
@@ -123,6 +122,17 @@ def write_record(
         labels=tuple(labels),
         extras={"original_question": question, **extras},
     )
+
+
+def write_text(problem: Problem, worded: Sequence[Worded], dialect: Dialect) -> str:
+    """The text of `write_record` alone."""
+    answer = ANSWER.format(r=_said(problem.answer, dialect))
+    return " ".join((_asked(problem, dialect), *(word for one in worded for word in one.words), answer))
+
+
+def _asked(problem: Problem, dialect: Dialect) -> str:
+    """The question: facts, and what is to be found."""
+    return " ".join((*(_sentence(fact, dialect) for fact in problem.facts), ASK.format(f=" ".join(problem.asked))))
 
 
 def _content(step: Step) -> str:

@@ -16,6 +16,7 @@ from raysae.worlds.controlled_cot.rendering import (
     without_cue,
     word_step,
     write_record,
+    write_text,
 )
 from raysae.worlds.controlled_cot.templates import FAMILIES
 from raysae.worlds.controlled_cot.traces import Step, draw_trace, may_slip, operate, parse, report, wrong_result
@@ -35,14 +36,14 @@ SLIPS = 0.3
 TEST = str(Split.TEST)
 
 CYCLE = (
-    *(("PLAIN",) * 16),
+    *(("PLAIN",) * 12),
     *(("UNSEEN",) * 2),
     *(("CUE",) * 2),
     *(("PAIR",) * 4),
     *("ORIGINAL", "CUE_FREE", "PARAPHRASE", "INJECTION"),
     *("CLEAN", "CORRUPTED"),
 )
-"""What 30 records in a row are:
+"""What 26 records in a row are:
 
 PLAIN       families and dialect that are trained on; divided by a hash of the problem, so TRAIN, FIT and, in TEST, SEEN
 UNSEEN      other families, other names, things and numerals
@@ -73,7 +74,7 @@ def mixed(count: int, seed: int) -> Iterator[str]:
         dialect = Dialect(*(rng.choice(words) for words in zip(TRAINED, UNSEEN, strict=True)))
         problem = draw_problem(rng, dialect)
         families = [*FAMILIES["TRAINED"], *FAMILIES["UNSEEN"]]
-        yield write_record(i, problem, _worded(rng, problem, families, dialect), dialect).text
+        yield write_text(problem, _worded(rng, problem, families, dialect), dialect)
 
 
 def _rng(seed: int, round_: int, name: str) -> random.Random:
