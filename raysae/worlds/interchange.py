@@ -1,0 +1,24 @@
+"""A world's interchange test as text: what its program writes on when one variable has another text's value."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class InterchangePair:
+    """One interchange test (SCIENCE 4.3-4.5): put the source's `variable` into the base and read what follows."""
+
+    variable: str
+    value: str
+    """The source's value, which the edit brings in."""
+    source_text: str
+    source_char: int
+    """First character, in `source_text`, of the token that carries the value."""
+    text: str
+    """The base up to the site, then what the program writes when the variable has the source's value."""
+    char: int
+    """First character, in `text`, of the token to be edited."""
+    readouts: tuple[int, ...]
+    """First characters, in `text`, of the words that must be predicted, each at the token before it: those that follow
+    from the exchanged value and those that must stay the base's. All of them right is one joint success."""
+    base_record_id: str
+    source_record_id: str
