@@ -25,10 +25,11 @@ from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot, controlled_cot
+from raysae.worlds.compiled import COMPILED
 from raysae.worlds.systems import SYSTEMS
 
-WORLDS = {"arithmetic_cot": arithmetic_cot}
-"""Generated text with a causal program: name -> the module in `worlds/` that makes it."""
+WORLDS: dict[str, Any] = {"arithmetic_cot": arithmetic_cot, **COMPILED}
+"""Generated text with a causal program: name -> the module in `worlds/` that makes it, or what offers the same."""
 GENERATED = {
     **{name: world.generate for name, world in WORLDS.items()},
     controlled_cot.NAME: controlled_cot.generate,
