@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysae.errors import BadInput
+from raysae.models.compiled import is_compiled
 from raysae.models.maps import WIDTHS, is_map, map_row
 from raysae.models.registry import MODELS, ModelRow
 from raysae.store import sha256_file
@@ -43,7 +44,7 @@ def describe(config: ModelConfig) -> ModelRow:
             "remove model.width",
         )
     folder = model_folder(config)
-    if folder is None:
+    if folder is None or is_compiled(config):
         return MODELS[config.name]
     details = folder_config(folder, config.modules)
     if not config.randomize:
@@ -75,6 +76,8 @@ def model_inputs(config: ModelConfig) -> dict[str, str]:
     """What the model is made from, by content: SHA-256 of its files, or the hub's commit. For fingerprints."""
     if is_map(config):
         return {"map": f"{config.name}, {map_row(config).d_model} dimensions, seed {config.seed}"}
+    if is_compiled(config):
+        return {"compiled": f"{config.name}, seed {config.seed}"}
     folder = model_folder(config)
     if folder is None:
         row = MODELS[config.name]
@@ -95,8 +98,8 @@ def _sha256_of(path: Path, size: int, changed_ns: int) -> str:
 
 
 def model_folder(config: ModelConfig) -> Path | None:
-    """Where the model lies on this machine, of a map its tokenizer; null for one of the hub. BadInput for unknown names
-    and missing folders."""
+    """Where the model lies on this machine, of a map or a compiled model its tokenizer; null for one of the hub.
+    BadInput for unknown names and missing folders."""
     if config.path is not None:
         folder = Path(config.path).expanduser()
         if not folder.is_dir():
@@ -104,6 +107,8 @@ def model_folder(config: ModelConfig) -> Path | None:
         return folder
     if is_map(config):
         return BUNDLED / "states"
+    if is_compiled(config):
+        return BUNDLED / "compiled"
     if config.name not in MODELS:
         raise BadInput(
             f"model.name={config.name!r}",

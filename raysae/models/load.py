@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raysae.errors import BadInput
+from raysae.models.compiled import is_compiled
 from raysae.models.describe import (
     ARCHITECTURES,
     USE_FOLDER,
@@ -38,6 +39,8 @@ def load_model(config: ModelConfig, device: str = "cpu") -> "PreTrainedModel":
     row = describe(config)
     if config.randomize:
         return _fresh(config, row, config.seed, device)
+    if is_compiled(config):
+        return _set_by_hand(config, row, device)
     import torch
     import transformers
     from safetensors import SafetensorError
@@ -171,12 +174,23 @@ def _fresh(config: ModelConfig, row: ModelRow, seed: int, device: str) -> "PreTr
     from transformers import AutoModelForCausalLM
 
     folder = model_folder(config)
-    details = registry_config(row) if folder is None else folder_config(folder, config.modules)
+    own = folder if folder is not None and not is_compiled(config) else None
+    details = registry_config(row) if own is None else folder_config(own, config.modules)
     with quiet(), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would reseed the accelerators as well.
         torch.default_generator.manual_seed(stream_seed(seed, "model.weights"))
         model = AutoModelForCausalLM.from_config(details, attn_implementation=config.attention, dtype=torch.float32)
     return name_modules(model.eval().to(device=device, dtype=getattr(torch, config.dtype)), config.modules)
+
+
+def _set_by_hand(config: ModelConfig, row: ModelRow, device: str) -> "PreTrainedModel":
+    import torch
+
+    from raysae.models.compiled.weights import weights
+
+    model: Any = _fresh(config.model_copy(update={"dtype": "float32"}), row, config.seed, "cpu")
+    model.load_state_dict(weights(config.name, config.seed, row.d_mlp))
+    return model.to(device=device, dtype=getattr(torch, config.dtype))
 
 
 def registry_config(row: ModelRow) -> "PreTrainedConfig":

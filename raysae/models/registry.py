@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from raysae.models.compiled import COMPILED, COMPRESSED
+from raysae.worlds.brackets import TEXT_WORDS, VOCABULARY
+
 
 @dataclass(frozen=True)
 class ModelRow:
@@ -44,7 +47,7 @@ class ModelRow:
 MODELS: dict[str, ModelRow] = {
     row.name: row
     for row in (
-        # The bundled two are described by their own config.json; these rows are what `raysae pretrain` makes.
+        # The first two are described by their own config.json; these rows are what `raysae pretrain` makes.
         ModelRow(
             name="tiny-cot",
             hub_id=None,
@@ -76,6 +79,31 @@ MODELS: dict[str, ModelRow] = {
             probe_layer=2,
             bundled=True,
             config={"n_head": 4},
+        ),
+        *(
+            ModelRow(
+                name=name,
+                hub_id=None,
+                revision=None,
+                architecture="GPT2LMHeadModel",
+                layers=3,
+                d_model=216,
+                d_mlp=216,
+                vocab_size=len(VOCABULARY),
+                ctx_len=TEXT_WORDS,
+                licence="MIT",
+                gated=False,
+                probe_layer=1,
+                bundled=True,
+                config={
+                    "n_head": 2,
+                    "activation_function": "relu",
+                    "tie_word_embeddings": False,
+                    "bos_token_id": None,
+                    "eos_token_id": None,
+                },
+            )
+            for name in (COMPILED, COMPRESSED)
         ),
         ModelRow(
             name="gpt2",

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from raysae.errors import BadInput
 from raysae.models import MODELS, ModelRow
 from raysae.models.capture import capture, width
+from raysae.models.compiled import is_compiled
 from raysae.models.describe import ARCHITECTURES, BUNDLED
 from raysae.models.families import FAMILIES, blocks, down_projection
 from raysae.models.load import (
@@ -59,7 +60,8 @@ def edit(path: Path, **values: Any) -> None:
 
 def test_every_row_is_of_a_family_and_looks_inside_itself() -> None:
     assert set(MODELS) == {
-        "tiny-cot", "tiny-gsm8k", "gpt2", "gpt2-medium", "pythia-1.4b", "gemma-2b", "llama-3-8b", "phi-2",
+        "tiny-cot", "tiny-gsm8k", "compiled", "compressed",
+        "gpt2", "gpt2-medium", "pythia-1.4b", "gemma-2b", "llama-3-8b", "phi-2",
     }  # fmt: skip
     assert set(ARCHITECTURES.values()) == set(FAMILIES) == set(SMALL)
     for name, row in MODELS.items():
@@ -320,7 +322,7 @@ def test_the_gpt2_vocabulary_has_the_hash_that_is_on_record() -> None:
 
 @pytest.mark.parametrize("name", [name for name, row in MODELS.items() if row.bundled])
 def test_a_bundled_model_is_what_its_row_says(name: str) -> None:
-    if not (BUNDLED / name / "config.json").is_file():
+    if not (is_compiled(ModelConfig(name=name)) or (BUNDLED / name / "config.json").is_file()):
         refused("not in this installation", lambda: describe(ModelConfig(name=name)))
         pytest.skip(f"{name} is not in this checkout")
     row = describe(ModelConfig(name=name))
