@@ -23,9 +23,12 @@ def pairs() -> PairTokens:
     return tokenize_pairs(tokenizer, drawn, {record.record_id: record for record in records})
 
 
-def one_by_one(model, hookpoint: HookPoint, pairs: PairTokens, delta: torch.Tensor) -> np.ndarray:
-    success = np.zeros(delta.shape[:2])
+def one_by_one(model, hookpoint: HookPoint, pairs: PairTokens, delta: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Joint success, and whether anything is predicted otherwise from the edit to the last readout."""
+    success, changed = np.zeros(delta.shape[:2]), np.zeros(delta.shape[:2])
     for row in range(len(delta)):
+        with torch.no_grad():
+            before = model(pairs.tokens[row : row + 1], use_cache=False).logits[0].argmax(dim=-1)
         for edit in range(delta.shape[1]):
 
             def edited(hidden: torch.Tensor, row: int = row, edit: int = edit) -> torch.Tensor:
@@ -37,7 +40,9 @@ def one_by_one(model, hookpoint: HookPoint, pairs: PairTokens, delta: torch.Tens
                 found = model(pairs.tokens[row : row + 1], use_cache=False).logits[0].argmax(dim=-1)
             at, word = pairs.readouts[row], pairs.expected[row]
             success[row, edit] = bool((found[at] == word)[at >= 0].all())
-    return np.array([success[[value == v for value in pairs.values]].mean(axis=0) for v in VALUES])
+            changed[row, edit] = bool((found != before)[int(pairs.positions[row]) : int(at.max()) + 1].any())
+    of_value = [[value == v for value in pairs.values] for v in VALUES]
+    return tuple(np.array([what[rows].mean(axis=0) for rows in of_value]) for what in (success, changed))
 
 
 @pytest.mark.parametrize("site", ["layers.0.resid_post", "layers.1.mlp_hidden", "last.resid_post"])
@@ -54,6 +59,8 @@ def test_packed_edits_succeed_where_one_forward_pass_each_does(pairs: PairTokens
     delta = torch.cat([torch.zeros_like(whole)[:, None], whole[:, None], whole.norm(dim=1)[:, None, None] * noise], 1)
     delta = torch.cat([delta, whole[:, None] * torch.linspace(0.1, 0.9, 40)[:, None]], dim=1)
     found = JointSuccess(model, hookpoint, pairs, VALUES)(delta)
-    assert np.array_equal(found, one_by_one(model, hookpoint, pairs, delta))
+    success, changed = one_by_one(model, hookpoint, pairs, delta)
+    assert found.success == pytest.approx(success) and found.changed == pytest.approx(changed)
     # The base's own outcome is never the expected one. A single MLP carries too little of a total to change it.
-    assert found[:, 0].max() == 0 and (found.max() > 0 or hookpoint.site == "mlp_hidden")
+    assert found.success[:, 0].max() == 0 and (found.success.max() > 0 or hookpoint.site == "mlp_hidden")
+    assert found.changed[:, 0].max() == 0 and found.changed[:, 2:5].min() > 0.5, "nearly every edit changes something"

@@ -17,7 +17,6 @@ from raysae.falsification.metrics.matching import best_f1
 
 __all__ = [
     "Unit",
-    "changed",
     "class_means",
     "class_subspace",
     "interchange",
@@ -155,13 +154,3 @@ def joint_success(
         for rows in torch.arange(len(tokens)).split(batch)
     ]
     return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.bool)
-
-
-def changed(
-    edited: Int[Tensor, "n t"], unedited: Int[Tensor, "n t"], positions: Int[Tensor, " n"], lengths: Int[Tensor, " n"]
-) -> float:
-    """Share of pairs in which any prediction from the edit to the end of the text differs: near 1 for nearly every
-    edit, which is why it is printed and never evidence (SCIENCE 4.7)."""
-    at = torch.arange(edited.shape[1])
-    inside = (at >= positions[:, None]) & (at < lengths[:, None])
-    return float(((edited != unedited) & inside).any(dim=1).float().mean())

@@ -32,10 +32,21 @@ class Unit(NamedTuple):
     changed: float | None = None
     """Share of pairs in which any prediction changed."""
     matched_changed: float | None = None
+    readable: float | None = None
+    """J of the part of the edit that what comes behind can read; null where that is not known."""
 
     @property
     def name(self) -> str:
         return f"{self.variable}={self.value}"
+
+    @property
+    def illusion(self) -> bool:
+        """Whether more than half of the effect needs what nothing reads (SCIENCE 4.8)."""
+        return self.readable is not None and self.readable < self.latents / 2
+
+    def instead(self, j: float) -> "Unit":
+        """As if this were the J of the selected latents."""
+        return self._replace(latents=j, readable=None)
 
 
 class Judged(NamedTuple):
@@ -49,12 +60,12 @@ class Judged(NamedTuple):
 def judge(j: Float[np.ndarray, " u"], matched: Float[np.ndarray, "u k"], ceiling: Float[np.ndarray, " u"]) -> Judged:
     """Coherent iff (J - p95 of matched) / (ceiling - p95 of matched) >= 0.8 and significant against the matched sets at
     false discovery rate 0.05. Without the floor on the ceiling one lucky pair on a broken model would be 0.01 / 0.01 =
-    1."""
-    null = np.quantile(matched, 0.95, axis=1, method="higher")
+    1. NaN: a set that was not drawn, since nothing could make the unit coherent; it counts as one that reached J."""
+    null = np.nanquantile(matched, 0.95, axis=1, method="higher")
     testable = (ceiling >= CEILING_J) & (ceiling > null)
     corrected = np.full(len(j), np.nan)
     corrected[testable] = (j - null)[testable] / (ceiling - null)[testable]
-    p = np.where(testable, permutation_p(j, matched), 1.0)
+    p = np.where(testable, permutation_p(j, np.nan_to_num(matched, nan=np.inf)), 1.0)
     with np.errstate(invalid="ignore"):
         return Judged(corrected, (corrected >= CORRECTED_J - 1e-9) & benjamini_hochberg(p))
 
@@ -77,7 +88,7 @@ def summarise(arms: Mapping[str, Sequence[Sequence[Unit]]], *, pairs: int) -> Me
         arm: _null([int(_coherent(seeds).sum())], n, _arm_note(seeds)) for arm, seeds in arms.items() if arm != MAIN
     }
     nulls["matched_latents"] = _null(_held_out(main), n, "each matched set judged against the others")
-    direction = [[unit._replace(latents=unit.random_direction) for unit in seed] for seed in main]
+    direction = [[unit.instead(unit.random_direction) for unit in seed] for seed in main]
     nulls["random_direction"] = _null(
         [int(_coherent(direction).sum())], n, f"mean J {_mean(main, 'random_direction'):.3f}"
     )
@@ -89,7 +100,7 @@ def table(arms: Mapping[str, Sequence[Sequence[Unit]]]) -> list[dict[str, Any]]:
     main, names = arms[MAIN], _same_units(arms)
     if not names:
         return []
-    coherent, judged = _coherent(main), [judge(*_arrays(seed)) for seed in main]
+    coherent, judged = _coherent(main), [_judge(seed) for seed in main]
     rows = []
     for u, unit in enumerate(main[0]):
         seeds = [seed[u] for seed in main]
@@ -117,18 +128,23 @@ def table(arms: Mapping[str, Sequence[Sequence[Unit]]]) -> list[dict[str, Any]]:
 
 
 def _arrays(seed: Sequence[Unit]) -> tuple[Float[np.ndarray, " u"], Float[np.ndarray, "u k"], Float[np.ndarray, " u"]]:
-    draws = min(len(unit.matched) for unit in seed)
-    if not draws:
+    if not all(unit.matched for unit in seed):
         raise ValueError("a unit has no matched sets; allowed: at least one")
+    draws = max(len(unit.matched) for unit in seed)
     return (
         np.array([unit.latents for unit in seed], dtype=np.float64),
-        np.array([unit.matched[:draws] for unit in seed], dtype=np.float64),
+        np.array([(*unit.matched, *[np.nan] * (draws - len(unit.matched))) for unit in seed], dtype=np.float64),
         np.array([unit.ceiling for unit in seed], dtype=np.float64),
     )
 
 
+def _judge(seed: Sequence[Unit]) -> Judged:
+    found = judge(*_arrays(seed))
+    return found._replace(coherent=found.coherent & ~np.array([unit.illusion for unit in seed]))
+
+
 def _coherent(seeds: Sequence[Sequence[Unit]]) -> Bool[np.ndarray, " u"]:
-    return _in_most_seeds([judge(*_arrays(seed)).coherent for seed in seeds])
+    return _in_most_seeds([_judge(seed).coherent for seed in seeds])
 
 
 def _in_most_seeds(flags: Sequence[Bool[np.ndarray, " u"]]) -> Bool[np.ndarray, " u"]:
@@ -196,7 +212,9 @@ def _metric(
         detail = f"{fewest.name} has {fewest.pairs} informative pairs, registered are {pairs}"
         gates = (Gate(name="pairs", passed=fewest.pairs >= pairs, detail=detail),)
         units = [unit for seed in main for unit in seed]
-        corrected = np.stack([judge(*_arrays(seed)).corrected for seed in main])
+        known = [unit.illusion for unit in units if unit.readable is not None]
+        illusions = float(sum(known)) / len(main) if known else None
+        corrected = np.stack([_judge(seed).corrected for seed in main])
         also = {
             "mean_j": _mean(main, "latents"),
             "mean_ceiling_j": _mean(main, "ceiling"),
@@ -206,6 +224,7 @@ def _metric(
                 key: _mean_of_known(units, field)
                 for key, field in (("any_change", "changed"), ("any_change_matched", "matched_changed"))
             },
+            **({"illusions": illusions} if illusions is not None else {}),
         }
     return Metric(
         name="causal_interchange",
@@ -216,7 +235,7 @@ def _metric(
         n=n,
         unit_of_sampling="variable value",
         seeds=len(main),
-        per_seed=tuple(float(judge(*_arrays(seed)).coherent.mean()) for seed in main) if n else (),
+        per_seed=tuple(float(_judge(seed).coherent.mean()) for seed in main) if n else (),
         nulls=nulls,
         ceiling=_ceiling(main) if n else None,
         gates=gates,
@@ -227,7 +246,7 @@ def _metric(
 
 def _ceiling(main: Sequence[Sequence[Unit]]) -> float:
     """CFC of the best supervised edit, judged by the rule the latents are."""
-    return float(_coherent([[unit._replace(latents=unit.ceiling) for unit in seed] for seed in main]).mean())
+    return float(_coherent([[unit.instead(unit.ceiling) for unit in seed] for seed in main]).mean())
 
 
 def _mean_of_known(units: Sequence[Unit], field: str) -> float | None:

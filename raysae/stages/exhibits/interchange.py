@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from raysae.falsification.criterion import CEILING_J
+from raysae.falsification.criterion import CEILING_J, CORRECTED_J
 from raysae.falsification.metrics import causal
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.models.capture import capture, resume
@@ -16,7 +16,8 @@ from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
-from raysae.stages.exhibits.pairs import UNTESTABLE_DRAWS, PairTokens, by_variable, registered_pairs
+from raysae.stages.exhibits.known_circuit import readable, true_exchange
+from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, by_variable, registered_pairs
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import encode
@@ -41,7 +42,8 @@ def _interchange(exam: Examination) -> Plain | None:
     permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
     found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
     for world in (name for name in exam.experiment.corpus.names if name in WORLDS):
-        for variable, values in registered.items():
+        for variable in (variable for variable in registered if variable in WORLDS[world].VARIABLES):
+            values = registered[variable]
             pairs = registered_pairs(exam.court, world, variable, tuple(values))
             names = WORLDS[world].VARIABLES[variable]
             how: dict[str, Any] = {"per_value": config.latents_per_value, "draws": config.permutations}
@@ -79,6 +81,7 @@ class Interchange:
     """One model, one SAE, one hook point: measures the units of every variable."""
 
     def __init__(self, exam: Examination) -> None:
+        self.exam = exam
         self.model, self.hookpoint, self.sae = exam.model, exam.hookpoint, exam.sae
         self.fit, self.fit_latents, self.alive = exam.fit, exam.fit_latents, exam.alive
 
@@ -111,23 +114,34 @@ class Interchange:
         if real is None:
             means = causal.class_means(self.fit.x[sites], torch.from_numpy(codes[sites]), len(names))
             base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
-            supervised = (means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means))
-            ceilings = measure(torch.stack(supervised, dim=1)).max(axis=1)
-            rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
-            draws = draws if ceilings.max() >= CEILING_J else UNTESTABLE_DRAWS
-            sets = causal.matched_sets(rates, latents, draws, seed, self.alive.numpy())
-            matched = np.concatenate(
-                [
-                    measure(torch.stack([exchanged(torch.from_numpy(taken)) for taken in some], dim=1))
-                    for some in np.split(sets, range(SETS, len(sets), SETS))
-                ],
-                axis=1,
-            )
+            supervised = [means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means)]
+            supervised += [] if (true := true_exchange(self.exam, pairs, names)) is None else [true]
+            ceilings = measure(torch.stack(supervised, dim=1)).success.max(axis=1)
         else:
             ceilings = np.array([unit.ceiling for unit in real])
-            matched = np.array([unit.matched for unit in real])
         edit = exchanged(torch.tensor(latents, dtype=torch.int64))
-        j, direction = measure(torch.stack([edit, causal.random_direction(edit, seed)], dim=1)).T
+        edits = [edit, causal.random_direction(edit, seed)]
+        edits += [] if (read := readable(self.exam, edit)) is None else [read]
+        found = measure(torch.stack(edits, dim=1))
+        j, direction = found.success[:, 0], found.success[:, 1]
+        if real is None:
+            able = (ceilings >= CEILING_J) & ((j >= CORRECTED_J * ceilings) | (self.exam.arm == MAIN))
+            rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
+            sets = causal.matched_sets(
+                rates, latents, draws if able.any() else HOPELESS_DRAWS, seed, self.alive.numpy()
+            )
+            # A small dictionary offers few sets: the same one is tried once.
+            distinct, place = np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)
+            parts = [
+                measure(torch.stack([exchanged(torch.from_numpy(taken)) for taken in some], dim=1))
+                for some in np.split(distinct, range(SETS, len(distinct), SETS))
+            ]
+            matched, moved = (
+                np.concatenate([getattr(part, field) for part in parts], axis=1)[:, place] for field in Effect._fields
+            )
+        else:
+            matched = np.array([unit.matched for unit in real])
+            moved = np.array([[unit.matched_changed] for unit in real])
         return [
             causal.Unit(
                 variable=pairs.variable,
@@ -137,6 +151,9 @@ class Interchange:
                 ceiling=float(ceilings[u]),
                 matched=tuple(matched[u].tolist()),
                 random_direction=float(direction[u]),
+                changed=float(found.changed[u, 0]),
+                matched_changed=float(moved[u].mean()),
+                readable=None if read is None else float(found.success[u, 2]),
             )
             for u, value in enumerate(_present(pairs, names))
         ]
@@ -181,6 +198,15 @@ def read_pairs(model: Any, at: str, pairs: PairTokens) -> Unedited:
     return Unedited(torch.cat(base), torch.cat(source), torch.cat(hidden), torch.cat(predicted))
 
 
+class Effect(NamedTuple):
+    """What edits do, mean over each value's pairs."""
+
+    success: np.ndarray
+    """float64 [v, e]: joint success"""
+    changed: np.ndarray
+    """float64 [v, e]: whether any prediction that is read or lies between is another"""
+
+
 class JointSuccess:
     """J of edits of the same pairs, all edits of a pair from one prefix."""
 
@@ -193,16 +219,18 @@ class JointSuccess:
         ahead = pairs.readouts - pairs.positions[:, None]
         self.window = reach(model, hookpoint.layer, int(ahead.max()) + 1)
         # What an edit cannot reach is as it was, and stands behind the predictions that it can.
+        self.inside = torch.arange(self.window) <= ahead.max(dim=1).values[:, None]
+        at = (pairs.positions[:, None] + torch.arange(self.window)).clamp_max(unedited.predicted.shape[1] - 1)
+        self.unchanged = unedited.predicted.gather(1, at)
         self.beyond = unedited.predicted.gather(1, pairs.readouts.clamp_min(0))
         behind = self.window + torch.arange(ahead.shape[1])
         self.index = torch.where(pairs.readouts < 0, -1, torch.where(ahead < self.window, ahead, behind))
 
     @torch.no_grad()
-    def __call__(self, delta: torch.Tensor) -> np.ndarray:
-        """float64 [v, e]: mean joint success of each value's pairs, for `delta` [n, e, d_in] added at each pair's
-        site."""
+    def __call__(self, delta: torch.Tensor) -> Effect:
+        """Of `delta` [n, e, d_in], added at each pair's site."""
         layer, positions = self.hookpoint.layer, self.pairs.positions
-        success = np.empty(delta.shape[:2])
+        success, changed = np.empty(delta.shape[:2]), np.empty(delta.shape[:2])
         for rows, copies in packs(self.model, layer, positions, delta.shape[1], self.window):
             found = [
                 edited_logits(
@@ -211,8 +239,11 @@ class JointSuccess:
                 ).argmax(dim=-1)
                 for some in delta[rows].split(copies, dim=1)
             ]  # fmt: skip
-            success[rows.numpy()] = self._read(rows, torch.cat(found, dim=1))
-        return self.of_value @ success
+            predicted = torch.cat(found, dim=1)
+            success[rows.numpy()] = self._read(rows, predicted)
+            other = (predicted != self.unchanged[rows, None]) & self.inside[rows, None]
+            changed[rows.numpy()] = other.any(dim=2).numpy()
+        return Effect(self.of_value @ success, self.of_value @ changed)
 
     def _read(self, rows: torch.Tensor, found: torch.Tensor) -> np.ndarray:
         """bool [r, e] from the predictions [r, e, w] from the edited token on."""

@@ -12,8 +12,9 @@ from raysae.stages.ingest import WORLDS
 from raysae.stages.seal import pair_seed
 from raysae.types import CorpusRecord
 
-UNTESTABLE_DRAWS = 2
-"""Matched sets where not even the supervised edit does the task: no unit can be coherent, whatever its null."""
+HOPELESS_DRAWS = 2
+"""Matched sets where no unit can be coherent, whatever its null: not even the supervised edit does the task, or that of
+a null's latents is too far from it."""
 
 
 def by_variable(units: Sequence[str]) -> dict[str, list[str]]:

@@ -20,7 +20,7 @@ from raysae.falsification.metrics.matching import permuted_rows
 from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Court, Examination
 from raysae.stages.exhibits.base import Plain
-from raysae.stages.exhibits.pairs import UNTESTABLE_DRAWS, by_variable
+from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, by_variable
 from raysae.stages.measure import Sample
 from raysae.stages.seal import pair_seed
 from raysae.stages.states import truth
@@ -96,7 +96,7 @@ class StateEdits:
         chosen = self._choose(self.fit.values[:, register], names)
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
-        draws = draws if ceiling.max() >= CEILING_J else UNTESTABLE_DRAWS
+        draws = draws if ceiling.max() >= CEILING_J else HOPELESS_DRAWS
         sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy())
         matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets], axis=1)
         latents = torch.tensor(chosen, dtype=torch.int64)

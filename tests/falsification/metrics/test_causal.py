@@ -161,13 +161,6 @@ def test_every_readout_must_be_right_and_padding_does_not_count():
     assert causal.read_out(predictions, positions, expected).tolist() == [True, False, True, False]
 
 
-def test_changed_looks_only_between_the_edit_and_the_end():
-    before = torch.zeros(3, 5).long()
-    after = before.clone()
-    after[0, 0], after[1, 4], after[2, 2] = 1, 1, 1
-    assert causal.changed(after, before, torch.tensor([1, 1, 1]), torch.tensor([5, 4, 5])) == pytest.approx(1 / 3)
-
-
 def unit(u: int, j: float, ceiling: float = 0.95, null: float = 0.04, **more: Any) -> Unit:
     matched = tuple(np.random.default_rng(u).uniform(0, null, 200))
     return Unit("total", str(u), 200, j, ceiling, matched, null / 2)._replace(**more)
@@ -210,6 +203,23 @@ def test_a_unit_must_beat_the_matched_latents_significantly():
     few = tuple([0.0] * 9)  # with 9 draws the smallest p is 0.1
     found = causal.summarise({"main": [[unit(u, 0.9, matched=few) for u in range(20)]] * 5}, pairs=200)
     assert found.value == 0.0
+
+
+def test_sets_that_were_not_drawn_count_against_their_unit_and_not_against_the_others():
+    hopeless = unit(0, 0.5, matched=(0.0, 0.0))
+    found = causal.summarise({"main": [[hopeless, *(unit(u, 0.9) for u in range(1, 20))]] * 5}, pairs=200)
+    assert found.value == 0.95
+    few = [[unit(u, 0.9, matched=(0.0, 0.0)) for u in range(10)] + [unit(u, 0.9) for u in range(10, 20)]] * 5
+    assert causal.summarise({"main": few}, pairs=200).value == 0.5, "two sets are enough for nobody"
+
+
+def test_an_effect_that_needs_what_nothing_reads_is_an_illusion_and_does_not_count():
+    honest, illusion = unit(0, 0.9, readable=0.6), unit(1, 0.9, readable=0.4)
+    found = causal.summarise({"main": [[honest, illusion]] * 5}, pairs=200)
+    assert found.value == 0.5 and found.per_seed == (0.5,) * 5
+    assert found.also["illusions"] == 1 and found.ceiling == 1.0, "the supervised edit is not what was looked through"
+    assert [row["coherent"] for row in causal.table({"main": [[honest, illusion]] * 5})] == [True, False]
+    assert "illusions" not in causal.summarise({"main": seeds(j=0.9)}, pairs=200).also
 
 
 def test_latents_no_better_than_the_matched_ones_are_not_coherent():
