@@ -135,7 +135,14 @@ _ROWS = (
         minimum_n=14,
         largest_mde=0.95,
         voiding_nulls=("random_model", "permuted_labels", "matched_latents", "random_direction"),
-        informational_nulls=("frozen_decoder", "soft_frozen_decoder", "shuffled_decoder", "pca", "neurons"),
+        informational_nulls=(
+            "frozen_decoder",
+            "soft_frozen_decoder",
+            "shuffled_decoder",
+            "pca",
+            "neurons",
+            "wrong_site",
+        ),
         min_seeds=SEEDS_FOR_GO,
         gates=(
             "the denominator is the number of registered variable values",

@@ -14,7 +14,7 @@ class Null(BaseModel):
 
     name: str
     code: str
-    """Its number in SCIENCE 0.5."""
+    """Its number in SCIENCE 0.5, or the section that asks for it."""
     level: Literal["model", "dictionary", "labels", "latents", "direction", "surface"]
     """What it replaces."""
     description: str
@@ -124,6 +124,14 @@ _ROWS = (
         level="latents",
         description="Other alive latents with a firing rate within 20 % of the chosen ones take their place in "
         "the intervention.",
+        needs="nothing",
+    ),
+    Null(
+        name="wrong_site",
+        code="4.7",
+        level="latents",
+        description="The same latents take the source's activations one token behind the site, where the variable does "
+        "not stand.",
         needs="nothing",
     ),
     Null(

@@ -59,6 +59,7 @@ class Protocol(BaseModel):
     pairs: int
     """Interchange pairs per variable value."""
     latents_per_value: int
+    least_f1: float
     attributed_latents: int
     """Denominator of causal_attribution."""
     attribution_sites: int
@@ -165,6 +166,7 @@ def draft(
         permutations=config.permutations,
         pairs=config.pairs,
         latents_per_value=config.latents_per_value,
+        least_f1=config.least_f1,
         attributed_latents=config.attributed_latents,
         attribution_sites=config.attribution_sites,
         attribution_window=config.attribution_window,

@@ -134,6 +134,9 @@ class ProtocolConfig(Part):
     """Interchange pairs per variable value."""
     latents_per_value: int = Field(default=1, gt=0)
     """Latents an interchange may use for each value of a variable."""
+    least_f1: float = Field(default=0.0, ge=0, le=1)
+    """FIT F1 below which a latent is not used for a value. A variable that always has one of its values can be written
+    without a latent for one of them, and what fits that value best then belongs to something else."""
     attributed_latents: int = Field(default=30, gt=0)
     """Latents judged by causal_attribution: those with the largest FIT slopes, the denominator of the criterion."""
     attribution_sites: int = Field(default=16, gt=0)

@@ -7,7 +7,7 @@ import torch
 from raysae.models.capture import capture, splice
 from raysae.models.load import load_model, load_tokenizer
 from raysae.stages.exhibits.interchange import JointSuccess
-from raysae.stages.exhibits.pairs import PairTokens, tokenize_pairs
+from raysae.stages.exhibits.pairs import PairTokens, behind, tokenize_pairs
 from raysae.types import Experiment, HookPoint
 from raysae.worlds import arithmetic_cot
 
@@ -64,3 +64,12 @@ def test_packed_edits_succeed_where_one_forward_pass_each_does(pairs: PairTokens
     # The base's own outcome is never the expected one. A single MLP carries too little of a total to change it.
     assert found.success[:, 0].max() == 0 and (found.success.max() > 0 or hookpoint.site == "mlp_hidden")
     assert found.changed[:, 0].max() == 0 and found.changed[:, 2:5].min() > 0.5, "nearly every edit changes something"
+
+
+def test_the_wrong_site_is_one_token_behind_and_what_was_predicted_before_it_is_no_readout(pairs: PairTokens) -> None:
+    there = behind(pairs)
+    assert torch.equal(there.positions, pairs.positions + 1)
+    assert torch.equal(there.tokens, pairs.tokens) and torch.equal(there.expected, pairs.expected)
+    dropped = (there.readouts == -1) & (pairs.readouts >= 0)
+    assert torch.equal(dropped, pairs.readouts == pairs.positions[:, None]), "the copy of the total is predicted on `:`"
+    assert dropped.any() and (there.readouts >= there.positions[:, None]).any(dim=1).all()

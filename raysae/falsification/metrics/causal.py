@@ -41,17 +41,18 @@ def select_latents(
     names: Sequence[str],
     per_value: int,
     alive: Bool[Tensor, " m"] | None = None,
+    least_f1: float = 0.0,
 ) -> dict[str, tuple[int, ...]]:
     """Disjoint latents for each value of a variable, by F1 at the variable's FIT sites.
 
     `values` index `names`; -1 is a site without the variable. One latent per value and round, the rounds each a
-    matching of largest total F1; a latent with F1 0 is never chosen.
+    matching of largest total F1; a latent with F1 0, or below `least_f1`, is never chosen.
     """
     f1, _ = best_f1(fit_latents, values[:, None] == np.arange(len(names)), alive)
     chosen: dict[str, list[int]] = {name: [] for name in names}
     for _ in range(per_value):
         for latent, value in zip(*linear_sum_assignment(f1, maximize=True), strict=True):
-            if f1[latent, value] > 0:
+            if f1[latent, value] > 0 and f1[latent, value] >= least_f1:
                 chosen[names[int(value)]].append(int(latent))
         f1[[latent for taken in chosen.values() for latent in taken]] = 0
     return {name: tuple(taken) for name, taken in chosen.items()}

@@ -17,12 +17,15 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.known_circuit import readable, true_exchange
-from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, by_variable, registered_pairs
+from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, by_variable, registered_pairs
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import encode
 from raysae.types import HookPoint, Metric
 
+WRONG_SITE = "wrong_site"
+INSIDE = (PERMUTED, WRONG_SITE)
+"""Nulls that are measured with the real arm's SAE."""
 BATCH = 256
 """Pairs per forward pass without an edit."""
 SETS = 32
@@ -32,26 +35,29 @@ NO_PROGRAM = "The corpus has no causal program to intervene on, so this criterio
 
 
 def _interchange(exam: Examination) -> Plain | None:
-    """Units of every registered variable, and for the real arm those of latents chosen on permuted labels."""
+    """Units of every registered variable, and for the real arm those of the nulls that take only its latents or its
+    site."""
     if not exam.protocol.causal_units:
         return None
     if is_map(exam.experiment.model):
         return edited_units(exam)
     config, judge = exam.protocol, Interchange(exam)
     registered = by_variable(config.causal_units)
-    permuted = exam.arm == MAIN and PERMUTED in exam.experiment.protocol.nulls
-    found: Plain = {"units": [], **({PERMUTED: []} if permuted else {})}
+    nulls = [null for null in INSIDE if exam.arm == MAIN and null in exam.experiment.protocol.nulls]
+    found: Plain = {"units": [], **{null: [] for null in nulls}}
     for world in (name for name in exam.experiment.corpus.names if name in WORLDS):
         for variable in (variable for variable in registered if variable in WORLDS[world].VARIABLES):
             values = registered[variable]
             pairs = registered_pairs(exam.court, world, variable, tuple(values))
             names = WORLDS[world].VARIABLES[variable]
             how: dict[str, Any] = {"per_value": config.latents_per_value, "draws": config.permutations}
+            how["least_f1"] = config.least_f1
             units = judge.units(pairs, names, seed=exam.seed(f"matched_latents/{variable}"), **how)
             found["units"] += [unit._asdict() for unit in units]
-            if permuted:
-                null = judge.units(pairs, names, seed=exam.seed(f"{PERMUTED}/{variable}"), real=units, **how)
-                found[PERMUTED] += [unit._asdict() for unit in null]
+            for null in nulls:
+                there = behind(pairs) if null == WRONG_SITE else pairs
+                how |= {"seed": exam.seed(f"{null}/{variable}"), "permuted": null == PERMUTED}
+                found[null] += [unit._asdict() for unit in judge.units(there, names, real=units, **how)]
     return found
 
 
@@ -65,11 +71,12 @@ def _summarise(evidence: Evidence) -> Metric:
 
 
 def revive_units(evidence: Evidence) -> dict[str, list[list[causal.Unit]]]:
-    """Units by arm and seed; those of latents chosen on permuted labels are an arm of their own."""
+    """Units by arm and seed; those of other latents or of another site are arms of their own."""
     shown = evidence.of("causal_interchange")
     found = {arm: [_revive(seed["units"]) for seed in seeds] for arm, seeds in shown.items()}
-    if all(PERMUTED in seed for seed in shown[MAIN]):
-        found[PERMUTED] = [_revive(seed[PERMUTED]) for seed in shown[MAIN]]
+    for null in INSIDE:
+        if all(null in seed for seed in shown[MAIN]):
+            found[null] = [_revive(seed[null]) for seed in shown[MAIN]]
     return found
 
 
@@ -91,20 +98,22 @@ class Interchange:
         names: tuple[str, ...],
         *,
         per_value: int,
+        least_f1: float,
         draws: int,
         seed: int,
         real: Sequence[causal.Unit] | None = None,
+        permuted: bool = False,
     ) -> list[causal.Unit]:
         """A Unit for each value among `pairs.values`, in the order of `names`, the variable's values.
 
-        With `real`, the units of the same pairs, the latents are chosen on labels exchanged between documents (N6);
-        ceiling and matched sets are those of `real`, since neither depends on which latents were chosen.
+        `permuted`: the latents are chosen on labels exchanged between documents (N6). With `real`, the units of the
+        same pairs, ceiling and matched sets are theirs.
         """
         codes = self._codes(pairs.variable, names)
         sites = np.flatnonzero(codes >= 0)
-        chosen_on = codes if real is None else codes[permuted_rows(self.fit.document.numpy(), seed)]
+        chosen_on = codes[permuted_rows(self.fit.document.numpy(), seed)] if permuted else codes
         at = np.flatnonzero(chosen_on >= 0)
-        chosen = causal.select_latents(self.fit_latents[at], chosen_on[at], names, per_value, self.alive)
+        chosen = causal.select_latents(self.fit_latents[at], chosen_on[at], names, per_value, self.alive, least_f1)
         latents = sorted({latent for taken in chosen.values() for latent in taken})
         unedited = read_pairs(self.model, str(self.hookpoint), pairs)
         h_base, h_source = encode(self.sae, unedited.base), encode(self.sae, unedited.source)

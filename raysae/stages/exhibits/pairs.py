@@ -1,7 +1,7 @@
 """A world's text pairs as tokens: what is edited, where, and what must then be predicted (SCIENCE 4.4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -74,10 +74,23 @@ def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, Corp
         # What follows the last readout changes nothing before it.
         tokens=_pad([ids[: end + 1] for (ids, _), end in zip(texts, last, strict=True)]),
         positions=torch.tensor([at[0] for _, at in texts]),
-        source_tokens=_pad([ids[: at[0] + 1] for ids, at in sources]),
+        source_tokens=_pad([ids[: at[0] + 2] for ids, at in sources]),
         source_positions=torch.tensor([at[0] for _, at in sources]),
         readouts=readouts,
         expected=expected,
+    )
+
+
+def behind(pairs: PairTokens) -> PairTokens:
+    """The same pairs, to be edited one token later; a source without one is read where it ends."""
+    ends = pairs.source_tokens.shape[1] - 1
+    positions = pairs.positions + 1
+    return replace(
+        pairs,
+        positions=positions,
+        source_positions=(pairs.source_positions + 1).clamp_max(ends),
+        # What is predicted before the edit is no readout of it.
+        readouts=torch.where(pairs.readouts < positions[:, None], -1, pairs.readouts),
     )
 
 

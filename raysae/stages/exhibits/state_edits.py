@@ -120,8 +120,10 @@ class StateEdits:
     def _choose(self, held: np.ndarray, names: tuple[str, ...]) -> list[int]:
         """All latents of a register: one for each of its values, by F1 on the FIT tokens of the system."""
         rows = np.flatnonzero(held > ELSEWHERE)
-        per_value = self.exam.protocol.latents_per_value
-        chosen = causal.select_latents(self.exam.fit_latents[rows], held[rows], names, per_value, self.exam.alive)
+        per_value, least = self.exam.protocol.latents_per_value, self.exam.protocol.least_f1
+        chosen = causal.select_latents(
+            self.exam.fit_latents[rows], held[rows], names, per_value, self.exam.alive, least
+        )
         return sorted({latent for taken in chosen.values() for latent in taken})
 
     def _written(self, register: int, held: np.ndarray) -> torch.Tensor:

@@ -133,6 +133,18 @@ def test_latents_are_disjoint_and_dead_ones_are_never_chosen():
     }
 
 
+def test_a_value_without_a_latent_of_its_own_takes_nobody_elses():
+    values = np.repeat(np.arange(3), 40)
+    own = torch.from_numpy((values[:, None] == [0, 1]).astype(np.float32))
+    other = torch.zeros(120, 1)
+    other[50:] = 1.0  # on for value 2 and for most of value 1
+    latents = torch.cat([own, other], dim=1)
+    assert causal.select_latents(latents, values, ["a", "b", "c"], 1) == {"a": (0,), "b": (1,), "c": (2,)}
+    kept = causal.select_latents(latents, values, ["a", "b", "c"], 1, least_f1=0.9)
+    assert kept == {"a": (0,), "b": (1,), "c": ()}
+    assert causal.matched_sets(np.full(3, 0.3), [], 4, seed=0).shape == (4, 0)
+
+
 def test_matched_sets_have_the_rates_of_the_chosen_and_none_of_them():
     rng = np.random.default_rng(1)
     rates = rng.uniform(0.01, 0.3, 400)
