@@ -6,7 +6,6 @@ blocks. Neither holds more than a block of records.
 """
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -202,9 +201,11 @@ class _Normaliser:
             ".jsonl",
             job.fingerprint,
             reasons.total(),
-            lambda path: os.replace(kept, path),
+            # Copied: a rename would leave the place without the lock that keeps others from sweeping it away.
+            lambda path: shutil.copyfile(kept, path),
             answer=answer,
         )
+        kept.unlink()
         return answer
 
     def _split(self, record: CorpusRecord) -> Split | None:

@@ -174,3 +174,20 @@ def test_the_table_of_corpora_says_everything() -> None:
     ):
         assert said in result.stdout
     assert "google/reveal (gated)" in result.stdout
+
+
+def test_a_source_is_not_swept_away_while_another_worker_begins_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker has written and not yet moved stays locked against the others, which sweep before they write."""
+    from raysae.store import manifest
+    from raysae.store.atomic import move, sweep
+
+    def swept(temporary: Path, path: Path) -> None:
+        sweep(path.parent)
+        move(temporary, path)
+
+    monkeypatch.setattr(manifest, "move", swept)
+    _, found = ingest(tmp_path, {"name": "arithmetic_cot", "records": 90})
+    assert found.rows == 90
+    assert not list((tmp_path / "runs").rglob(".*.rows"))
