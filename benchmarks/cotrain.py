@@ -43,7 +43,7 @@ def jobs(folder: Path) -> list[SAEJob]:
     first = SAEJob(
         arm="main", seed=0, activations=folder, out=folder / "out", hookpoint=str(POINT), sae=SAEConfig(),
         loss=LossConfig(), train=train, experiment_seed=0, fingerprint="mark", provenance={}, order="order",
-        made_by=None,
+        made_by=None, shard=None,
     )  # fmt: skip
     return [
         replace(first, out=folder / f"out-{i}", sae=SAEConfig(expansion=expansion, k=k))
