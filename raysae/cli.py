@@ -189,12 +189,12 @@ def import_(
 
 @app.command()
 def pretrain(
-    name: Annotated[str, typer.Argument(help="tiny-cot or tiny-gsm8k.")],
+    name: Annotated[str, typer.Argument(help="tiny-cot, tiny-controlled or tiny-gsm8k.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
     seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
     corpus_path: Annotated[Path | None, typer.Option(help="GSM8K's folder, for tiny-gsm8k.")] = None,
 ) -> None:
-    """Train a bundled model again from its seed."""
+    """Train a small model of a recipe from its seed; the bundled ones are such models."""
     from raysae.stages.pretrain import pretrain as train_model
     from raysae.stages.progress import Reporter
 

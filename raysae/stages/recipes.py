@@ -1,4 +1,4 @@
-"""What the bundled models are made of: text, tokenizer, size and schedule of each, for `stages/pretrain.py`."""
+"""What the small models are made of, the bundled ones among them: text, tokenizer, size and schedule of each."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from raysae.errors import BadInput
 from raysae.types import CorpusRecord, Split
 from raysae.types.experiment import stream_seed
 from raysae.types.text import CorpusConfig
-from raysae.worlds import arithmetic_cot
+from raysae.worlds import arithmetic_cot, controlled_cot
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,14 @@ def _arithmetic_texts(split: Split, documents: int, seed: int, path: Path | None
 
 def _arithmetic_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(arithmetic_cot.tokenizer_json())
+
+
+def _controlled_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
+    return list(controlled_cot.mixed(documents, stream_seed(seed, f"pretrain.tiny-controlled.{split.value}")))
+
+
+def _controlled_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(controlled_cot.tokenizer_json())
 
 
 def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -96,6 +104,23 @@ RECIPES: dict[str, Recipe] = {
         texts=_arithmetic_texts,
         tokenizer=_arithmetic_tokenizer,
         vocab_size=len(arithmetic_cot.VOCABULARY),
+    ),
+    "tiny-controlled": Recipe(
+        corpus=controlled_cot.NAME,
+        layers=3,
+        d_model=128,
+        heads=4,
+        ctx_len=144,
+        steps=2000,
+        batch_documents=48,
+        lr=3e-3,
+        weight_decay=0.01,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        texts=_controlled_texts,
+        tokenizer=_controlled_tokenizer,
+        vocab_size=len(controlled_cot.VOCABULARY),
     ),
     "tiny-gsm8k": Recipe(
         corpus="gsm8k",

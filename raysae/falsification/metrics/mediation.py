@@ -42,11 +42,10 @@ def summarise(arms: Mapping[str, Sequence[Patched]], *, bootstrap: int, seed: in
     """
     main = arms[MAIN]
     estimate = contrast([{_KEY: lost(one, one.latents)} for one in main], {_KEY: 1.0}, bootstrap=bootstrap, seed=seed)
-    matched = np.array([score(lost(one, draw)) for one in main for draw in one.matched])
     n = len(main[0].unedited)
-    p95 = float(np.quantile(matched, 0.95)) if len(matched) else None
+    matched = _of([score(lost(one, draw)) for one in main for draw in one.matched], n)
     nulls = {
-        "matched_latents": NullValue(mean=float(matched.mean()), p95=p95, n=n, note=f"{len(matched)} sets"),
+        "matched_latents": matched,
         "random_direction": _of([score(lost(one, one.random_direction)) for one in main], n),
     }
     nulls |= {
@@ -64,19 +63,22 @@ def summarise(arms: Mapping[str, Sequence[Patched]], *, bootstrap: int, seed: in
         seeds=len(main),
         per_seed=estimate.per_seed if estimate.interval else (),
         nulls=nulls,
-        ceiling=float(np.mean([score(lost(one, one.whole)) for one in main])),
+        ceiling=_of([score(lost(one, one.whole)) for one in main], n).mean,
         also={
             "found_unedited": float(np.mean([(one.unedited > 0).mean() for one in main])),
             "log_odds_moved": _moved(main, [one.latents for one in main]),
             "log_odds_moved_matched": _moved(main, [one.matched.mean(axis=0) for one in main]),
             "log_odds_moved_whole": _moved(main, [one.whole for one in main]),
-            "readout_only": None if lower is None or p95 is None else float(lower <= p95),
+            "readout_only": None if lower is None or matched.p95 is None else float(lower <= matched.p95),
         },
         not_run=None if estimate.interval else "No error is found in the unedited traces.",
     )
 
 
 def _of(values: Sequence[float], n: int) -> NullValue:
+    """Over draws and seeds; nothing where no error was there to be lost."""
+    if not np.isfinite(values).all():
+        return NullValue(mean=None, p95=None, n=n)
     return NullValue(mean=float(np.mean(values)), p95=float(np.quantile(values, 0.95)), n=n)
 
 

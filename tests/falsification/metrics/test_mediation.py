@@ -41,3 +41,4 @@ def test_where_no_error_is_found_there_is_no_number():
     blind = patched(0)._replace(unedited=np.full(100, -1.0))
     metric = mediation.summarise({"main": [blind, blind]}, **BOOT)
     assert metric.value is None and metric.not_run is not None
+    assert metric.ceiling is None and metric.nulls["matched_latents"].mean is None
