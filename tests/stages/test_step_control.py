@@ -74,7 +74,9 @@ def test_a_run_leaves_a_row_per_edit_a_matrix_and_a_section(run: list[str]) -> N
     assert metric["value"] is not None and set(metric["nulls"]) == {"matched_latents", "random_direction"}
     assert metric["nulls"]["matched_latents"]["n"] == 20
     steps = {row["step"] for row in found["rows"]}
-    assert len(found["rows"]) == 6 * len(steps) and steps <= {"PARSE", "OPERATE", "FORMAT"}
+    of_close = {row["outcome"] for row in found["rows"] if row["step"] == "FORMAT"}
+    assert steps <= {"PARSE", "OPERATE", "FORMAT"} and of_close <= {"answer"}, "all else stands before the close"
+    assert len(found["rows"]) == 6 * len(steps - {"FORMAT"}) + 2 * len(of_close)
     assert {cell["step"] for cell in found["matrix"]} >= steps
     assert '<section id="steps">' in (folder / "report.html").read_text()
 

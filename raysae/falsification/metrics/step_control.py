@@ -174,7 +174,8 @@ def summarise(seeds: Sequence[Control], counts: Sums, *, bootstrap: int, seed: i
 
 
 def rows(seeds: Sequence[Control], counts: Sums, *, bootstrap: int, seed: int) -> list[dict[str, Any]]:
-    """A row per step type, edit and outcome: its effect with an interval over documents and seeds, and its nulls.
+    """A row per step type, edit and outcome: its effect with an interval over documents and seeds, and its nulls. What
+    no edit moves, an outcome that stands before the step, has no row.
 
     It stands out where the interval leaves 0 out and neither null reaches the effect more often than Benjamini-Hochberg
     over all rows allows; draws are those of single seeds, which spread more than their mean does.
@@ -185,14 +186,16 @@ def rows(seeds: Sequence[Control], counts: Sums, *, bootstrap: int, seed: int) -
             for outcome in OUTCOMES:
                 change = np.stack([one.effects[name][edit][outcome] for one in seeds])
                 weight = np.broadcast_to(counts[outcome], change.shape)
-                if not weight.sum():
+                drawn_of = {
+                    null: np.concatenate([one.nulls[name][edit][null][outcome] for one in seeds]) for null in NULLS
+                }
+                if not weight.sum() or not (change.any() or any(drawn.any() for drawn in drawn_of.values())):
                     continue
                 estimate = ratio_over_documents(change, weight, bootstrap=bootstrap, seed=seed)
                 row: dict[str, Any] = {"step": name, "edit": edit, "outcome": outcome, "unit": UNITS[outcome]}
                 row |= {"effect": estimate.value, "interval": estimate.interval}
                 for null in NULLS:
-                    drawn = np.concatenate([one.nulls[name][edit][null][outcome] for one in seeds])
-                    drawn = drawn / counts[outcome].sum()
+                    drawn = drawn_of[null] / counts[outcome].sum()
                     row |= {f"{null}_mean": float(drawn.mean()), f"{null}_p95": float(np.quantile(np.abs(drawn), 0.95))}
                     row[f"p_{null}"] = float(permutation_p(np.abs([estimate.value]), np.abs(drawn)[None])[0])
                 found.append(row)
