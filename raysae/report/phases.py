@@ -25,6 +25,7 @@ def _row(link: Plain, protocol: Plain) -> Plain:
     begun = f"phase {link['phase']}: "
     reasons = [said.removeprefix(begun) for said in protocol.get("overrides", ()) if said.startswith(begun)]
     others = link.get("decisions", 1) - 1
+    gate = "first" if link["phase"] == 1 else "open" if link.get("experiment") else words.DASH
     return {
         "phase": link["phase"],
         "experiment": link.get("experiment") or words.DASH,
@@ -33,6 +34,6 @@ def _row(link: Plain, protocol: Plain) -> Plain:
         "mode": link.get("mode") or "not decided",
         "decided": (link.get("decided_at") or words.DASH).replace("T", " ").replace("+00:00", " UTC"),
         "protocol": link.get("protocol_sha256") or "",
-        "gate": "first" if link["phase"] == 1 else f"overridden: {'; '.join(reasons)}" if reasons else "open",
+        "gate": f"overridden: {'; '.join(reasons)}" if reasons else gate,
         "overridden": bool(reasons),
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from raysae.errors import BadInput, Refused
-from raysae.report import ReportData, collect, render, write
+from raysae.report import ReportData, collect, phases, render, write
 from raysae.report.contexts import context_html
 from raysae.report.words import FVU_GUARD
 
@@ -106,6 +106,13 @@ def test_the_phases_before_are_shown_with_hash_date_and_override(page: str) -> N
     assert rows[1].startswith("2 overridden: phase 1 falls short") and "2030-01-02 03:07:45 UTC" in rows[1]
     header = page.split("</header>")[0]
     assert "STARTED WITHOUT THE GATE" in header and "phase 2: phase 1 falls short" in header
+
+
+def test_a_phase_that_nobody_ran_has_no_open_gate_before_it(run: ReportData) -> None:
+    links = [{"phase": 1, "experiment": "a"}, {"phase": 2, "experiment": "b"}, {"phase": 3}]
+    protocol = run.protocol | {"phase": 4, "chain": links, "overrides": ["phase 4: a look"]}
+    gates = [row["gate"] for row in phases.chain(replace(run, protocol=protocol))]
+    assert gates == ["first", "open", "–", "overridden: a look"]
 
 
 def test_a_run_outside_the_phases_has_no_such_section(costs_page: str) -> None:
