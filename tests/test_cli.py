@@ -180,12 +180,14 @@ def test_the_ledger_prints(undisturbed: Path) -> None:
     assert "tiny" in result.stdout
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_every_experiment_begins_with_the_command_that_runs_it(path: Path) -> None:
-    from raysae.types.loading import load
+    from raysae.types.loading import load_phases
 
-    assert path.read_text().startswith(f"# raysae run configs/{path.name}")
-    assert load(path).name == path.stem
+    place = path.relative_to(ROOT)
+    assert path.read_text().startswith(f"# raysae run {place}")
+    last = load_phases(path)[-1].name
+    assert last == "_".join(place.with_suffix("").parts[1:]) or path.stem == "phases"
 
 
 def test_the_readme_holds_its_two_commands() -> None:
