@@ -38,6 +38,8 @@ class Cell(NamedTuple):
     across: Float[np.ndarray, "s s"]
     within: Float[np.ndarray, "s s"]
     floors: dict[str, Float[np.ndarray, "s s"]]
+    foreign: bool = False
+    """Whether A is of another model."""
 
 
 def found_again(a: Code, b: Code) -> float:
@@ -81,9 +83,11 @@ def judge(cell: Cell) -> dict[str, Any]:
 
 
 def summarise(cells: Sequence[Cell]) -> tuple[Metric, list[dict[str, Any]]]:
-    """Mean T over the defined cells between different places, and a row per cell."""
+    """Mean T over the defined cells from another model, where there is one, else between different places of this one;
+    and a row per cell."""
     rows = [judge(cell) for cell in cells]
     between = [(cell, row) for cell, row in zip(cells, rows, strict=True) if cell.a != cell.b]
+    between = [(cell, row) for cell, row in between if cell.foreign] or between
     defined = [(cell, row) for cell, row in between if row["transfer"] is not None]
     seeds = len(cells[0].across) if cells else 0
     estimate = None

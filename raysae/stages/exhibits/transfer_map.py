@@ -52,9 +52,10 @@ def _examine(exams: Sequence[Examination]) -> Plain:
             within[b.name] if a is b else transfer_map.matrix(a.codes, b.codes),
             within[b.name],
             {name: transfer_map.matrix(codes, b.codes) for name, codes in a.floors.items()},
+            foreign,
         )
         for b in own
-        for a in (*own, *others)
+        for a, foreign in (*((place, False) for place in own), *((place, True) for place in others))
     ]
     return {"cells": [_plain(cell) for cell in cells]}
 
@@ -134,7 +135,8 @@ def _plain(cell: Cell) -> Plain:
         return np.nan_to_num(matrix).tolist()
 
     floors = {name: listed(matrix) for name, matrix in cell.floors.items()}
-    return {"a": cell.a, "b": cell.b, "across": listed(cell.across), "within": listed(cell.within), "floors": floors}
+    matrices = {"across": listed(cell.across), "within": listed(cell.within), "floors": floors}
+    return {"a": cell.a, "b": cell.b, **matrices, "foreign": cell.foreign}
 
 
 def _revive(plain: Plain) -> Cell:
@@ -144,7 +146,7 @@ def _revive(plain: Plain) -> Cell:
         return found
 
     floors = {name: read(matrix) for name, matrix in plain["floors"].items()}
-    return Cell(plain["a"], plain["b"], read(plain["across"]), read(plain["within"]), floors)
+    return Cell(plain["a"], plain["b"], read(plain["across"]), read(plain["within"]), floors, plain["foreign"])
 
 
 def _cells(evidence: Evidence) -> list[Cell]:

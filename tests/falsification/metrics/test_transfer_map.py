@@ -97,6 +97,8 @@ def test_the_value_is_the_mean_over_different_places_and_each_is_named(truth: np
     assert len(rows) == 2 and rows[0]["transfer"] == pytest.approx(1.0)
     assert metric.n == 1 and metric.value == pytest.approx(rows[1]["transfer"])
     assert metric.also["a on b"] == rows[1]["transfer"]
+    elsewhere = away._replace(a="other a", foreign=True)
+    assert summarise([own, away, elsewhere])[0].n == 1, "with another model, the value is about that one"
     assert summarise([own])[0].not_run == transfer_map.NO_PLACE
 
 
