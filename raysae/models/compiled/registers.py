@@ -2,12 +2,13 @@
 
 Everything it holds is a register, and a register that holds a value is one direction switched on. All directions lie in
 the hyperplane of zero mean, and every token has the same norm before every LayerNorm, which therefore only divides by
-a constant. Before the site (`SITE`) the directions are rows of one random rotation; there the MLP
-takes away all that was written and writes the registers anew, along the *codes*, rows of another rotation. Behind it
-stand the copies that a readout token takes, and the words it answers, along further rows of the second.
+a constant. Before the site (`SITE`) the directions are rows of one random rotation; there the MLP takes away all that
+was written and writes the registers anew, along the *codes*, rows of another rotation. Behind it stand the copies that
+a readout token takes, and the words it answers, along further rows of the second.
 
 In `compiled` (stratum O) the codes are orthonormal. In `compressed` (stratum S) there are 1.375 times as many as the
-dimensions they span: unit vectors made as incoherent as they come, read by least squares over all states there are.
+dimensions they span: unit vectors made as incoherent as they come, read by least squares over all states there are. The
+norm at the site then depends on what stands there, and what is copied from it has been scaled by LayerNorm.
 """
 
 from collections import Counter

@@ -186,7 +186,7 @@ class Unedited(NamedTuple):
     """int64 [n, t]"""
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=24)  # all variables of six machines, so that the next SAE finds them
 @torch.no_grad()
 def read_pairs(model: Any, at: str, pairs: PairTokens) -> Unedited:
     """At the hook point called `at`, once for all SAEs and nulls that read the same model."""

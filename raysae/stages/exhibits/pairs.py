@@ -46,7 +46,7 @@ class PairTokens:
     """[n, R]"""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def registered_pairs(court: Court, world: str, variable: str, values: tuple[str, ...]) -> PairTokens:
     """The pairs of one variable of a world, the same for every SAE of a run."""
     seed, records = pair_seed(court.experiment), court.records
