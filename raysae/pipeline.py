@@ -3,13 +3,12 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from time import monotonic
 from typing import Any
 
 from raysae.errors import BadInput
 from raysae.stages import tracking
 from raysae.stages.claim import claim, identity, stored_override
-from raysae.store import Manifest, RunFolder, holds, write_json
+from raysae.store import Manifest, RunFolder, holds
 from raysae.types import Experiment, Outcome, Verdict
 from raysae.types.loading import beside
 
@@ -183,13 +182,11 @@ def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -
     if finished(experiment, folder):
         reporter.found(stage)
         return
-    started = monotonic()
-    with reporter.stage(stage) as progress:
+    from raysae.stages import spent
+
+    with spent.recording(stage, experiment, folder), reporter.stage(stage) as progress:
         work(experiment, folder, progress)
-    spent = json.loads(folder.seconds.read_text()) if folder.seconds.is_file() else {}
-    spent[stage] = round(spent.get(stage, 0.0) + monotonic() - started, 3)
-    write_json(folder.seconds, spent)
-    if (failure := tracking.track(experiment, folder, stage, spent[stage])) is not None:
+    if (failure := tracking.track(experiment, folder, stage, spent.seconds(folder)[stage])) is not None:
         reporter.line(failure)
 
 

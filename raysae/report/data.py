@@ -51,6 +51,8 @@ class ReportData:
     """What each measurement of the cost of capture found; null where SAEs were judged."""
     record: Plain | None = None
     """`RunRecord.model_dump(mode="json")`."""
+    resources: Plain | None = None
+    """What each stage took, and what was planned."""
     corpus: Plain | None = None
     """Records per split, quarantined, tokens."""
     quality: Plain | None = None
@@ -96,6 +98,7 @@ def collect(folder: Path) -> ReportData:
         step_control=_read(folder / "metrics" / "step_control.json"),
         overhead=_read(folder / "metrics" / "overhead.json"),
         record=_read(folder / "record.json"),
+        resources=_read(folder / "resources.json"),
         corpus=(corpus or {}).get("extra"),
         quality=_read(folder / "quality" / "quality.json"),
         beside={

@@ -14,6 +14,7 @@ from raysae.report import (
     overhead,
     phases,
     quality,
+    resources,
     sections,
     step_control,
     words,
@@ -74,7 +75,7 @@ def render(run: ReportData) -> str:
         quality=quality.section(run.quality),
         overhead=overhead.section(run.overhead, run.experiment.get("overhead") or {}),
         absent=_absent(run),
-        resources=sections.resources(run.record),
+        resources=resources.section(run.resources, run.record),
         provenance=sections.provenance(run),
     )
 

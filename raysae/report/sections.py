@@ -92,26 +92,6 @@ def corpus(corpus: Plain | None) -> Plain | None:
     }
 
 
-def resources(record: Plain | None) -> Plain | None:
-    if record is None:
-        return None
-    seconds = {stage: words.finite(value) or 0.0 for stage, value in (record.get("seconds") or {}).items()}
-    longest = max(seconds.values(), default=0.0)
-    return {
-        "stages": [
-            (stage, words.duration(value), f"{100 * value / longest if longest else 0:.1f}")
-            for stage, value in seconds.items()
-        ],
-        "facts": [
-            ("all stages", words.duration(sum(seconds.values()))),
-            ("tokens captured, all arms", words.count(record.get("tokens"))),
-            ("written", words.byte_size(record.get("bytes_written"))),
-            ("device", words.plain(record.get("device"))),
-            ("device-hours", words.number(record.get("device_hours"))),
-        ],
-    }
-
-
 def provenance(run: ReportData) -> Plain:
     record = run.record or {}
     return {

@@ -121,6 +121,13 @@ def fill(sae: SparseAutoencoder, tensors: dict[str, Tensor], path: Path, refuse:
         parameter.data.copy_(tensors[theirs.get(name, name)])
 
 
+def tensor_bytes(folder: Path) -> int:
+    """Of the numbers in the file of weights, its header aside."""
+    path = folder / WEIGHTS
+    with path.open("rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
+
+
 def named_tensors(sae: SparseAutoencoder) -> dict[str, Tensor]:
     """By SAELens's names and shapes."""
     theirs = SAELENS_TENSOR.get(sae.architecture, {})

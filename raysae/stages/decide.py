@@ -11,6 +11,7 @@ from raysae.stages import draw
 from raysae.stages.provenance import commit, device, versions
 from raysae.stages.registration import breaches, check_content
 from raysae.stages.seal import power_lines
+from raysae.stages.spent import seconds
 from raysae.store import Manifest, RunFolder, TokenStore, write_atomic, write_json
 from raysae.store.order import QUARANTINED
 from raysae.types import Experiment, Metric, RunRecord, Verdict
@@ -68,7 +69,7 @@ def _quarantined(folder: RunFolder) -> list[str]:
 
 
 def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdict: Verdict, attempt: int) -> RunRecord:
-    seconds: dict[str, float] = json.loads(folder.seconds.read_text()) if folder.seconds.is_file() else {}
+    taken = seconds(folder)
     manifests = [Manifest.read(path.parent) for path in sorted(folder.root.rglob("manifest.json"))]
     name, count = device()
     tokens = TokenStore(folder.tokens)
@@ -93,9 +94,9 @@ def _record(experiment: Experiment, folder: RunFolder, protocol: Protocol, verdi
             for manifest in manifests
         ),
         bytes_written=sum(manifest.bytes for manifest in manifests),
-        seconds=seconds,
+        seconds=taken,
         device=f"{count} x {name}",
-        device_hours=round(count * sum(seconds.values()) / 3600, 6),
+        device_hours=round(count * sum(taken.values()) / 3600, 6),
         protocol_sha256=protocol.sha256,
         mode=verdict.mode,
         outcome=str(verdict.outcome),

@@ -4,7 +4,6 @@ without hooks. What is measured is left as `metrics/<measure>.evidence.json`.
 
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +23,7 @@ from raysae.stages.capture import MAIN, Capturer, Job, fingerprints, make_forwar
 from raysae.stages.forward import token_batches
 from raysae.stages.pieces import Piece
 from raysae.stages.provenance import device
+from raysae.stages.usage import forget_resident_peak, resident_peak
 from raysae.stages.written import Written
 from raysae.store import RunFolder, TokenStore, write_block
 from raysae.types import Experiment
@@ -215,7 +215,7 @@ def memory(name: str, bench: Bench) -> dict[str, Any]:
     """The highest memory of each run of one kind; no other kind was run in this process. None where the system has no
     word for it."""
     run, peaks, where = getattr(bench, name), [], bench.device.type
-    if where == "cuda" or _RESET.exists():
+    if _reset_peak(where):
         for _ in range(WARMUP_BLOCKS + MEMORY_RUNS):
             _reset_peak(where)
             bench.timed(run)
@@ -262,25 +262,20 @@ def _every_core() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-_RESET = Path("/proc/self/clear_refs")
-"""Linux forgets the peak of resident memory when 5 is written there."""
-
-
-def _reset_peak(where: str) -> None:
-    if where == "cuda":
-        for number in range(torch.cuda.device_count()):
-            torch.cuda.reset_peak_memory_stats(number)
-    else:
-        _RESET.write_text("5")
+def _reset_peak(where: str) -> bool:
+    """False where the system has no word for it."""
+    if where != "cuda":
+        return forget_resident_peak()
+    for number in range(torch.cuda.device_count()):
+        torch.cuda.reset_peak_memory_stats(number)
+    return True
 
 
 def _peak(where: str) -> int:
     """Bytes: of what torch has allocated on the GPUs of this actor, or of this process's resident memory."""
     if where == "cuda":
         return sum(torch.cuda.max_memory_allocated(number) for number in range(torch.cuda.device_count()))
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return 1024 * int(found.group(1))
+    return resident_peak()
 
 
 def _total(where: str) -> int:

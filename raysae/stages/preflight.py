@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from raysae.errors import BadInput
-from raysae.store.schema import ROW_GROUP_ROWS
+from raysae.store.schema import NUMBER_BYTES, ROW_GROUP_ROWS
 
-NUMBER_BYTES = {"float16": 2, "bfloat16": 2, "float32": 4}
 TOKEN_BYTES = 16
 """Record, position, token id and step of a token, at four bytes each."""
 STATISTIC_BYTES = 64

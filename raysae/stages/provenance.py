@@ -45,4 +45,9 @@ def device() -> tuple[str, int]:
 
     if torch.cuda.is_available():
         return torch.cuda.get_device_name(0), torch.cuda.device_count()
-    return platform.processor() or platform.machine(), os.cpu_count() or 1
+    return platform.processor() or platform.machine(), cores()
+
+
+def cores() -> int:
+    """Of this machine."""
+    return os.cpu_count() or 1

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from raysae.errors import BadInput, RaysaeError, Refused
+from raysae.stages.usage import Process, Used, hear
 
 LOGICAL_CPUS = 4
 """Declared at least: actors, tasks and writers are scheduled together even where there are fewer cores."""
@@ -123,7 +124,7 @@ def map_blocks(
         [{"item": json.dumps(item)} for item in items], override_num_blocks=len(items)
     ).map_batches(
         _Guarded,
-        fn_constructor_args=(worker, arguments),
+        fn_constructor_args=(worker, arguments, gpus),
         batch_size=1,
         batch_format="numpy",
         compute=actor_pool(len(items), actors, max_actors),
@@ -132,6 +133,7 @@ def map_blocks(
     )
     for row in results.iter_rows():
         answer = json.loads(row["answer"])
+        hear(answer["process"], Used(*answer["used"]))
         if "error" in answer:
             raise revive(answer)
         yield answer["value"]
@@ -148,9 +150,11 @@ def actor_pool(items: int, actors: int, max_actors: int | None) -> Any:
 
 
 class _Guarded:
-    """Carries a user's error back as a value: Ray would wrap it, retry it and print the worker's trace."""
+    """Carries a user's error back as a value: Ray would wrap it, retry it and print the worker's trace. With it goes
+    what the actor used so far."""
 
-    def __init__(self, worker: type, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, worker: type, arguments: tuple[Any, ...], gpus: float) -> None:
+        self.process = Process(gpus)
         self.worker: Callable[[Any], Any] | None = None
         self.problem: RaysaeError | None = None
         try:
@@ -165,9 +169,10 @@ class _Guarded:
                 if self.problem is not None:
                     raise self.problem
                 assert self.worker is not None
-                answers.append(json.dumps({"value": self.worker(json.loads(item))}))
+                answer = {"value": self.worker(json.loads(item))}
             except RaysaeError as error:
-                answers.append(json.dumps({"error": str(error), "status": error.status}))
+                answer = {"error": str(error), "status": error.status}
+            answers.append(json.dumps({**answer, "process": self.process.name, "used": self.process.used()}))
         return {"answer": answers}
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from raysae.errors import RaysaeError
 from raysae.stages.capture import Job, fingerprints, make_forward, twin_seed
 from raysae.stages.resources import actor_pool, connect, local_mode, revive
+from raysae.stages.usage import Process
 from raysae.store import RunFolder, TokenStore
 from raysae.store.order import Group
 from raysae.store.schema import STORED_AS, encode
@@ -65,7 +66,7 @@ class Streamer:
     """Holds one hooked model; row group -> its rows."""
 
     def __init__(self, source: Source) -> None:
-        self.source = source
+        self.source, self.process = source, Process(source.job.capture.gpus_per_actor)
         self.store = TokenStore(source.job.tokens)
         self.forward = make_forward(source.job, source.arm)
         self.blocks = {block.name: block for block in self.store.blocks()}
@@ -80,6 +81,7 @@ class Streamer:
             except RaysaeError as error:
                 rows = np.zeros((1, self.width), STORED_AS[self.source.job.capture.dtype].to_pandas_dtype())
                 said = json.dumps({"error": str(error), "status": error.status})
+            self.process.leave(self.source.job.out)
             yield {"rows": rows, "error": np.full(len(rows), said, object)}
 
     def rows(self, name: str, first: int, rows: int) -> np.ndarray:

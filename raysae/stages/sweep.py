@@ -24,6 +24,7 @@ from raysae.stages.jobs import SAEJob, plan
 from raysae.stages.measure import fit_margins, read_sample
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
+from raysae.stages.usage import Process, collect
 from raysae.store import ActivationStore, Manifest, TokenStore, describe_file, write_json
 from raysae.types import Experiment, HookPoint, Split
 from raysae.types.experiment import fingerprint, stream_seed
@@ -94,6 +95,8 @@ def sweep(
         connect()
         with halting(out):
             _run(todo, out.absolute(), concurrent, together, progress)
+        collect(out)
+        collect(activations)
     rows = []
     for trial, point in zip(trials, points, strict=True):
         result = _finished(trial)
@@ -184,10 +187,13 @@ def _board(out: Path, number: int) -> Path:
 
 def _trainable(config: dict[str, Any]) -> None:
     number, _, out = config["share"]
+    process = Process()
     try:
         measure_together(*config["share"])
     except RaysaeError as error:  # as a value: Tune would wrap it
         write_json(_board(out, number), {"done": 0, "text": "", "error": str(error), "status": error.status})
+    finally:
+        process.leave(out)
 
 
 def _run(todo: list[_Trial], out: Path, concurrent: int, together: int, progress: StageProgress) -> None:

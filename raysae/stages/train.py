@@ -20,6 +20,7 @@ from raysae.stages.halt import Halt, halting
 from raysae.stages.jobs import SAEJob, groups, plan
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
+from raysae.stages.usage import Process, collect
 from raysae.store import ActivationStore, Manifest, describe_file, holds, write_json
 from raysae.training.memory import Memory, estimate
 from raysae.types import Experiment, HookPoint
@@ -50,6 +51,8 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
 
             with progress.following(look):
                 _run(todo, board, experiment.train)
+            collect(board.parent)
+            collect(activations)
             answer = json.loads(board.read_text()) if board.is_file() else {}
             board.unlink(missing_ok=True)
             if "error" in answer:
@@ -137,6 +140,7 @@ def _loop(config: dict[str, Any]) -> None:
     from raysae.training.reduce import pairwise_sum
 
     torch.set_num_threads(1)
+    process = Process(gpus=float(config["jobs"][0].train.gpu))
     context = ray.train.get_context()
     nccl = torch.distributed.get_backend() == "nccl"
     all_reduce = torch.distributed.all_reduce if nccl else pairwise_sum
@@ -147,6 +151,8 @@ def _loop(config: dict[str, Any]) -> None:
     except RaysaeError as error:
         if place.rank == 0:
             write_json(board, {"error": str(error), "status": error.status})
+    finally:
+        process.leave(board.parent)
 
 
 def _broadcast(tensor: Any) -> None:

@@ -24,5 +24,5 @@ class RunFolder:
         self.verdict = self.root / "verdict.json"
         self.record = self.root / "record.json"
         self.report = self.root / "report.html"
-        self.seconds = self.root / "seconds.json"
+        self.resources = self.root / "resources.json"
         self.ledger = Ledger(self.root.parent / "ledger.jsonl")

@@ -34,6 +34,10 @@ STORED_AS = {"float16": pa.float16(), "float32": pa.float32(), "bfloat16": pa.ui
 """bfloat16 has no Arrow type: its bits travel as uint16 and the column's metadata says so."""
 
 
+NUMBER_BYTES = {name: kind.bit_width // 8 for name, kind in STORED_AS.items()}
+"""Of one number on disk, before compression."""
+
+
 def activation_schema(widths: dict[str, int], dtype: str) -> pa.Schema:
     """One row per token: where it came from, then one fixed-size list per hook point."""
     fields = [

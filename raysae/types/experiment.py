@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from raysae.types.budget import BudgetConfig
 from raysae.types.hookpoint import HookPoint
 from raysae.types.learning import LossConfig, RivalConfig, SAEConfig, SweepConfig, TrainConfig
 from raysae.types.overhead import OverheadConfig
@@ -191,6 +192,7 @@ class Experiment(Part):
     sweep: SweepConfig = SweepConfig()
     protocol: ProtocolConfig = ProtocolConfig()
     tracking: Annotated[TrackingConfig, Field(json_schema_extra=RUN_ONLY)] = TrackingConfig()
+    budget: Annotated[BudgetConfig, Field(json_schema_extra=RUN_ONLY)] = BudgetConfig()
     beside: Annotated[
         dict[Annotated[str, Field(pattern=r"^[\w.-]+$")], dict[str, Any]], Field(json_schema_extra=RUN_ONLY)
     ] = {}

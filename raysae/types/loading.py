@@ -103,7 +103,8 @@ def _absolute(experiment: Experiment) -> Experiment:
     for section in ("corpus", "tokenizer", "model"):
         experiment = experiment.model_copy(update={section: whole(getattr(experiment, section), "path")})
     protocol = whole(whole(experiment.protocol, "transfer_from"), "map_from")
-    return whole(experiment.model_copy(update={"protocol": protocol}), "out")
+    budget = whole(experiment.budget, "prices")
+    return whole(experiment.model_copy(update={"protocol": protocol, "budget": budget}), "out")
 
 
 class _UniqueKeySafeLoader(yaml.SafeLoader):

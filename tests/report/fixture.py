@@ -262,6 +262,24 @@ def record(experiment: Experiment, sha256: str) -> RunRecord:
     )
 
 
+def resources() -> dict[str, Any]:
+    def row(wall_s: float, **made: int) -> dict[str, Any]:
+        used = {"cpu_hours": wall_s / 1800, "device": "cpu", "device_hours": wall_s / 1800, "cost": wall_s / 45_000}
+        used |= {"peak_bytes": 734_003_200, "gpu_peak_bytes": 0, "read_bytes": 52_000_000, "written_bytes": 41_000_000}
+        return {"wall_s": wall_s, **used, "tokens": 0, "numbers_bytes": 0, "disk_bytes": 0, **made}
+
+    made = {"tokens": 802_468, "numbers_bytes": 308_147_712, "disk_bytes": 271_000_000}
+    return {
+        "stages": {"ingest": row(3.2), "capture": row(24.9, **made), "train": row(61.4, tokens=3_276_800)},
+        "prices": {"currency": "USD", "device_hour": {"cpu": 0.04}, "gb_month": 0.0},
+        "planned": {
+            "counted_by": "tokens counted in 14 blocks",
+            "timed_by": "timed by a rehearsal on this machine",
+            "stages": {"capture": {"wall_s": 31.0, **made, "disk_bytes": 310_000_000}, "train": {"wall_s": 55.5}},
+        },
+    }
+
+
 def protocol(experiment: Experiment) -> Protocol:
     units = tuple(f"{unit['variable']}={unit['value']}" for unit in causal()["units"])
     return draft(
@@ -298,6 +316,7 @@ def build_run(folder: Path) -> Path:
         "metrics/hook_sweep.json": hook_sweep(),
         "metrics/step_control.json": step_control(),
         "metrics/transfer_map.json": transfer_map(),
+        "resources.json": resources(),
         "sweep/sweep.json": sweep(),
         "quality/quality.json": quality(),
         "corpus/manifest.json": {

@@ -175,7 +175,7 @@ def test_missing_parts_are_said_to_be_missing(run: ReportData) -> None:
         "No contexts were kept",
         "No training history",
         "No protocol file",
-        "No ledger record",
+        "No resource ledger",
     ):
         assert sentence in bare
     for name in CRITERIA:

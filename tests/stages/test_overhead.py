@@ -95,7 +95,7 @@ def test_the_verdict_is_the_rule_over_the_evidence(finished: Path) -> None:
 def test_what_is_left_is_sealed_witnessed_and_whole(finished: Path) -> None:
     assert verify(finished) == []
     assert {path.name for path in finished.iterdir()} == {
-        "experiment.json", "metrics", "protocol.json", "record.json", "report.html", "seconds.json", "tokens",
+        "experiment.json", "metrics", "protocol.json", "record.json", "report.html", "resources.json", "tokens",
         "verdict.json",
     }  # fmt: skip
     (record,) = Ledger(finished.parent / "ledger.jsonl").records()

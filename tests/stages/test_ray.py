@@ -35,6 +35,15 @@ def test_ray_gives_the_rows_weights_and_verdict_of_one_process(through_ray: Path
     assert outcomes(through_ray) == outcomes(undisturbed)
 
 
+def test_what_the_workers_use_stands_in_the_ledger(through_ray: Path) -> None:
+    stages = json.loads((through_ray / "resources.json").read_text())["stages"]
+    for stage in ("capture", "sweep", "train", "evaluate"):
+        # importing torch alone takes a worker a second of a core and a tenth of a gigabyte
+        assert stages[stage]["cpu_hours"] * 3600 > 1 and stages[stage]["peak_bytes"] > 1e8, stage
+    assert stages["capture"]["written_bytes"] > stages["capture"]["disk_bytes"]
+    assert not list(through_ray.rglob("used"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("seen", "unfinished"),
