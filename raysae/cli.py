@@ -63,6 +63,7 @@ for _stage, _sentence in {
 def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool, override: str | None = None) -> None:
     from raysae.pipeline import exit_status, walk
     from raysae.stages.progress import Reporter
+    from raysae.stages.spent import planned_and_taken
     from raysae.store import RunFolder
     from raysae.types import Verdict
     from raysae.types.loading import load_phases
@@ -72,11 +73,37 @@ def _run_until(config: Path, overrides: list[str] | None, stage: str, gate: bool
         if verdict is None:
             continue
         terminal.print_verdict(verdict)
+        terminal.print_spent(planned_and_taken(RunFolder(experiment)))
         if (report := RunFolder(experiment).report).is_file():
             terminal.say(f"report: [bold]{report}[/bold]")
         verdicts.append(verdict)
     if gate:
         raise typer.Exit(exit_status(verdicts))
+
+
+@app.command()
+def plan(
+    config: Config,
+    overrides: Overrides = None,
+    calibrate: Annotated[bool, typer.Option(help="First run it twice in miniature, to time its stages here.")] = False,
+    scale: Annotated[bool, typer.Option(help="What its model and SAE take at billions of tokens instead.")] = False,
+) -> None:
+    """What a run will take: tokens, bytes, hours and cost, cached and streamed. Exits 2 beyond the budget."""
+    from raysae.costs.plan import check_budget
+    from raysae.planning import plans, rehearse
+    from raysae.stages.plan import at_scale
+    from raysae.stages.progress import Reporter
+    from raysae.types.loading import load_phases
+
+    for experiment in load_phases(config, overrides or ()):
+        if scale:
+            terminal.print_scale(*at_scale(experiment))
+            continue
+        if calibrate:
+            rehearse(experiment, Reporter())
+        found = plans(experiment)
+        terminal.print_plan(experiment, found)
+        check_budget(found[experiment.activations.mode], experiment.budget)
 
 
 @app.command()

@@ -87,7 +87,7 @@ def check(experiment: Experiment) -> None:
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
-    from raysae.stages import ingest, overhead, states, sweep
+    from raysae.stages import ingest, overhead, plan, states, sweep
     from raysae.stages.capture import MAIN
     from raysae.stages.dictionaries import GUIDANCE, PLAIN
     from raysae.stages.exhibits import check_edits, check_observations
@@ -98,6 +98,7 @@ def check(experiment: Experiment) -> None:
     check_observations(experiment.protocol.observations)
     check_edits(experiment)
     tracking.check(experiment)
+    plan.check(experiment)
     if experiment.activations.mode == "stream" and experiment.capture.quarantine:
         raise BadInput(
             "capture.quarantine=true with activations.mode=stream",
@@ -184,10 +185,23 @@ def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -
         return
     from raysae.stages import spent
 
+    if stage in ("seal", "capture") and stages(experiment) == STAGES:
+        _promise(experiment, folder, reporter)
     with spent.recording(stage, experiment, folder), reporter.stage(stage) as progress:
         work(experiment, folder, progress)
     if (failure := tracking.track(experiment, folder, stage, spent.seconds(folder)[stage])) is not None:
         reporter.line(failure)
+
+
+def _promise(experiment: Experiment, folder: RunFolder, reporter: Any) -> None:
+    """Say what is to come. BadInput for what goes beyond the budget, while nothing is captured."""
+    from raysae.costs.plan import check_budget
+    from raysae.stages.plan import promise
+
+    plan = promise(experiment, folder)
+    if not folder.protocol.is_file():
+        reporter.line(f"[dim]plan: {plan.counted_by}; {plan.summary}[/dim]")
+    check_budget(plan, experiment.budget)
 
 
 def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:

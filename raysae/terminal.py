@@ -9,9 +9,12 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from raysae.corpora import Corpus
+    from raysae.costs.plan import Plan
+    from raysae.costs.scale import Step, Tokens
     from raysae.falsification import Criterion, PowerRow
     from raysae.models.registry import ModelRow
-    from raysae.types import Verdict
+    from raysae.stages.spent import Pair
+    from raysae.types import Experiment, Verdict
     from raysae.types.record import RunRecord
 
 _COLOURS = {"GO": "green", "NO_GO": "red", "INCONCLUSIVE": "yellow"}
@@ -173,3 +176,98 @@ def _print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None
     if not console.is_terminal:
         console = Console(width=240)
     console.print(table, highlight=False)
+
+
+def print_plan(experiment: "Experiment", plans: "Mapping[str, Plan]") -> None:
+    """The timeline of the experiment as it is, and in one line what either way of `activations.mode` takes."""
+    from raysae.report import words
+
+    plan = plans[experiment.activations.mode]
+    starts, rows = 0.0, []
+    for stage, line in plan.stages.items():
+        rows.append(
+            (
+                stage,
+                words.duration(starts),
+                words.duration(line.wall_s),
+                words.count(line.tokens or None),
+                words.byte_size(line.numbers_bytes or None),
+                words.byte_size(line.disk_bytes or None),
+                words.byte_size(line.read_bytes or None),
+                words.DASH if line.device_hours is None else f"{words.number(line.device_hours)} {line.device}",
+                words.number(line.cost),
+            )
+        )
+        starts += line.wall_s or 0.0
+    say(f"[bold]{escape(experiment.name)}[/bold]: {plan.counted_by}; {plan.timed_by}")
+    cost = f"cost, {plan.currency}" if plan.currency else "cost"
+    _print_table(
+        ("stage", "begins", "takes", "tokens", "numbers", "on disk at most", "reads", "device-hours", cost), rows
+    )
+    for mode, other in plans.items():
+        say(f"activations.mode={mode}: {other.summary}; {words.number(other.rtx_hours)} RTX-equivalent hours")
+    if None not in (prices := [other.cost for other in plans.values()]):
+        cheaper = min(zip(prices, plans, strict=True))[1]
+    else:
+        cheaper = min(plans, key=lambda mode: plans[mode].rtx_hours)
+    if len(plans) > 1:
+        say(f"cheaper: activations.mode={cheaper}")
+
+
+def print_spent(pairs: "Mapping[str, Pair]") -> None:
+    """Planned against actual."""
+    from raysae.report import words
+
+    says = {"seconds": words.duration, "tokens captured": words.count}
+    shown = [
+        f"{says.get(name, words.byte_size)(pair.taken)} {name.removeprefix('bytes ')}".removesuffix(" seconds")
+        + f" (planned {says.get(name, words.byte_size)(pair.planned)})"
+        for name, pair in pairs.items()
+    ]
+    if shown:
+        say(f"took {', '.join(shown)}")
+
+
+def scale_tables(tokens: "Sequence[Tokens]", steps: "Sequence[Step]") -> "list[Sequence[Sequence[str]]]":
+    """Rows as text, their headings first."""
+    from raysae.costs.scale import LATENTS
+    from raysae.report import words
+
+    of_tokens = [
+        (
+            f"{row.tokens // 10**9} billion",
+            words.byte_size(row.cache_bytes),
+            words.number(row.read_hours),
+            words.number(row.capture_hours),
+            words.number(row.train_hours),
+            words.number(row.million_hours),
+        )
+        for row in tokens
+    ]
+    of_steps = [
+        (
+            f"{step.devices} by {step.split}",
+            words.byte_size(step.state_bytes),
+            words.byte_size(step.network_bytes),
+            *(words.number(1000 * value) for value in (step.products_s, step.memory_s, step.network_s)),
+            step.bottleneck,
+        )
+        for step in steps
+    ]
+    return [
+        [
+            ("tokens", "cached", "hours to read once", "device-hours: capture", "train", f"train {LATENTS:,} latents"),
+            *of_tokens,
+        ],
+        [
+            ("devices", "state of each", "sent by each a step", "products, ms", "memory, ms", "network, ms", "most"),
+            *of_steps,
+        ],
+    ]
+
+
+def print_scale(tokens: "Sequence[Tokens]", steps: "Sequence[Step]", crossing: int) -> None:
+    for headings, *rows in scale_tables(tokens, steps):
+        _print_table(headings, rows)
+        say("")
+    say(f"from {crossing:,} latents on a step sends less when it is split by latents")

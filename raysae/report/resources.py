@@ -28,7 +28,7 @@ def section(ledger: Plain | None, record: Plain | None) -> Plain | None:
     if costs:
         facts.append(("cost", f"{words.number(sum(costs))} {currency}"))
     if planned:
-        facts.append(("planned", f"{planned['counted_by']}; {planned['timed_by']}"))
+        facts.append(("planned", f"{planned['counted_by']}; {planned['timed_by']}; bytes on disk at most"))
     of_stage = planned.get("stages") or {}
     return {
         "rows": [_row(stage, row, of_stage.get(stage) or {}) for stage, row in stages.items()],

@@ -111,7 +111,7 @@ def ingest(experiment: Experiment, out: Path, progress: StageProgress) -> Manife
     """Write `corpus/`. Raises BadInput when nothing is left after quarantine or a split stays empty."""
     config = experiment.corpus
     mark = fingerprint({"corpus": experiment.identity()["corpus"], "seed": experiment.seed, "inputs": inputs(config)})
-    sources = _sources(experiment)
+    sources = units(experiment)
     rules = {
         name: SplitRule(
             config.splits,
@@ -136,7 +136,7 @@ def ingest(experiment: Experiment, out: Path, progress: StageProgress) -> Manife
     return manifest
 
 
-def _sources(experiment: Experiment) -> list[dict[str, Any]]:
+def units(experiment: Experiment) -> list[dict[str, Any]]:
     """Every unit of work."""
     config = experiment.corpus
     found: list[dict[str, Any]] = []

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from raysae.costs.devices import CPU, known
 from raysae.costs.prices import Prices, read
@@ -56,6 +56,35 @@ def recording(stage: str, experiment: Experiment, folder: RunFolder) -> Iterator
 def stages(folder: RunFolder) -> dict[str, Plain]:
     """Rows of `resources.json` so far."""
     return json.loads(folder.resources.read_text())["stages"] if folder.resources.is_file() else {}
+
+
+class Pair(NamedTuple):
+    """What was planned, None where nothing was, and what it took."""
+
+    planned: float | None
+    taken: float
+
+
+def planned_and_taken(folder: RunFolder) -> dict[str, Pair]:
+    """Wall time, tokens and bytes over the stages that were planned and are done; empty where there was no plan."""
+    ledger: Plain = json.loads(folder.resources.read_text()) if folder.resources.is_file() else {}
+    if not (planned := (ledger.get("planned") or {}).get("stages")):
+        return {}
+    both = {stage: (planned[stage], row) for stage, row in ledger["stages"].items() if stage in planned}
+
+    def pair(name: str, *only: str) -> Pair:
+        rows = [both[stage] for stage in only or both if stage in both]
+        expected = [plan[name] for plan, _ in rows]
+        timed = None if None in expected else sum(expected)
+        return Pair(timed, sum(row[name] for _, row in rows))
+
+    return {
+        "seconds": pair("wall_s"),
+        "tokens captured": pair("tokens", "capture"),
+        "bytes of activations": pair("numbers_bytes", "capture"),
+        "bytes of SAEs": pair("numbers_bytes", "train"),
+        "bytes on disk": pair("disk_bytes", "capture", "train"),
+    }
 
 
 def seconds(folder: RunFolder) -> dict[str, float]:

@@ -25,4 +25,5 @@ class RunFolder:
         self.record = self.root / "record.json"
         self.report = self.root / "report.html"
         self.resources = self.root / "resources.json"
+        self.speeds = self.root.parent / "speeds.json"
         self.ledger = Ledger(self.root.parent / "ledger.jsonl")
