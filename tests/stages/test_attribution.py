@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysae.falsification.metrics.attribution import join
+from raysae.falsification.metrics.attribution import gradients, join
 from raysae.models.capture import splice
 from raysae.models.load import load_model, load_tokenizer
 from raysae.stages.court import Court
@@ -54,6 +54,18 @@ class Small:
             token_id=np.concatenate(ids).astype(np.int32),
             labels={},
         )
+
+
+@pytest.mark.parametrize("experiment", [WORLD, TEXT])
+def test_without_a_site_there_is_no_score_and_no_gradient_and_nothing_fails(experiment: Experiment) -> None:
+    point = HookPoint(layer=1, site="resid_post")
+    readouts = Readouts(experiment, load_tokenizer(WORLD.model, WORLD.tokenizer))
+    court: Any = Small(experiment, point)
+    nowhere = Pushed(court, "main", Split.TEST, np.empty(0, np.int64), readouts, point)
+    somewhere = Pushed(court, "main", Split.TEST, np.array([3]), readouts, point)
+    none, one = (score(torch.arange(n), torch.zeros(n, 2, 64)) for score, n in ((nowhere, 0), (somewhere, 1)))
+    assert (none.value.shape, none.top.shape) == ((0, *one.value.shape[1:]), (0, *one.top.shape[1:]))
+    assert gradients(nowhere, np.empty(0, np.int64), 64).shape == (0, 64)
 
 
 def test_a_word_of_a_booking_says_which_variables_it_carries() -> None:

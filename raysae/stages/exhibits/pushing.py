@@ -38,6 +38,9 @@ class Pushed:
         self.foreign = torch.from_numpy(tokens[drawn])
 
     def __call__(self, sites: torch.Tensor, delta: torch.Tensor) -> Scores:
+        if not len(sites):  # none of a range of latents is on anywhere in the split
+            top = torch.zeros((0, delta.shape[1], self.window), dtype=torch.int64)
+            return Scores(delta[..., :1].expand(-1, -1, len(self.readouts.groups)), top)
         values, tops, order = [], [], []
         for rows, copies in packs(
             self.model, self.hookpoint.layer, self.positions[sites], delta.shape[1], self.window
