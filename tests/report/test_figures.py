@@ -20,7 +20,7 @@ def test_ids_are_unique_on_the_page(page: str) -> None:
 
 def test_every_drawing_has_a_text_alternative_and_the_width_of_a_panel(page: str) -> None:
     drawings = re.findall(r'<svg role="img"[^>]*>', page)
-    assert len(drawings) == 3 + 1 + 5 + 3 + 6 + 1 + 3
+    assert len(drawings) == 3 + 1 + 5 + 3 + 6 + 1 + 2 + 3
     for drawing in drawings:
         assert re.search(r'aria-label="[^"]{20,}"', drawing)
         assert f'width="{figures.WIDTH}"' in drawing
