@@ -185,7 +185,8 @@ def test_every_experiment_begins_with_the_command_that_runs_it(path: Path) -> No
     from raysae.types.loading import load_phases
 
     place = path.relative_to(ROOT)
-    assert path.read_text().startswith(f"# raysae run {place}")
+    first, _ = path.read_text().split("\n", 1)
+    assert first.startswith("# raysae ") and f"raysae run {place}" in first
     last = load_phases(path)[-1].name
     assert last == "_".join(place.with_suffix("").parts[1:]) or path.stem == "phases"
 
