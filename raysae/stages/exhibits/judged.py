@@ -93,16 +93,15 @@ def sets_of(court: Court, sample: Sample) -> list[str]:
 
 
 def aligned(one: Judged, other: Judged) -> tuple[Int[np.ndarray, " s"], Int[np.ndarray, " s"]]:
-    """Where the same steps of the same groups stand in two sets that render them differently."""
-    shared = np.intersect1d(one.names, other.names)
-    found = []
-    for part in (one, other):
-        unit = np.isin(np.array(part.names), shared)[part.unit]
-        order = np.lexsort((part.position, part.unit))
-        found.append(order[unit[order]])
-    if len(found[0]) != len(found[1]):
-        raise ValueError(f"{len(found[0])} steps in one rendering, {len(found[1])} in the other; allowed: as many")
-    return found[0], found[1]
+    """Where the same steps of the same groups stand in two sets that render them differently: as many words into the
+    text. Labels that documents have exchanged leave steps that only one of the two has; they are left out."""
+    places = [
+        {(part.names[unit], int(at)): row for row, (unit, at) in enumerate(zip(part.unit, part.position, strict=True))}
+        for part in (one, other)
+    ]
+    shared = sorted(places[0].keys() & places[1].keys())
+    rows = [np.array([place[key] for key in shared], np.int64) for place in places]
+    return rows[0], rows[1]
 
 
 def read_train(court: Court, source: str, text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
