@@ -70,6 +70,8 @@ def _read(court: Court, source: str) -> _Twins | None:
         return None
     clean, corrupted = text.test["CLEAN"], text.test["CORRUPTED"]
     of_clean, of_corrupted = aligned(clean, corrupted)
+    if not len(of_clean):
+        return None
     token_id = court.sample(source, Split.TEST).token_id
     positions = torch.from_numpy(corrupted.position[of_corrupted])
     ids = torch.zeros((len(positions), int(positions.max()) + 1), dtype=torch.int64)
