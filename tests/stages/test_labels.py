@@ -51,4 +51,4 @@ def test_the_surface_model_solves_the_step_types_of_this_text_and_is_shown_to(co
 
 def test_without_guided_saes_leakage_says_why_it_has_no_number(court: Court):
     found = EXHIBITS["leakage"].summarise(Evidence(court.experiment, court.protocol, {"main": [{}, {}]}))
-    assert found.value is None and found.not_run is not None and "no guided SAE" in found.not_run
+    assert found.value is None and found.not_run is not None and "without guidance" in found.not_run
