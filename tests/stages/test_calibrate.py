@@ -21,9 +21,8 @@ def calibrated(actors: int = 1, simulations: int = 14) -> dict:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    "actors", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(4, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", [1, 2, 4])
 def test_any_number_of_actors_finds_the_same_as_this_process(monkeypatch: pytest.MonkeyPatch, actors: int) -> None:
     through_ray = calibrated(actors)
     monkeypatch.setenv("RAYSAE_LOCAL", "1")

@@ -34,7 +34,9 @@ OWN = {
 """What a stage writes, to be compared."""
 
 
-@pytest.mark.parametrize("stage", IN_THE_MIDDLE)
+@pytest.mark.parametrize(
+    "stage", ["capture", *(pytest.param(s, marks=pytest.mark.slow) for s in IN_THE_MIDDLE if s != "capture")]
+)
 def test_a_killed_stage_ends_as_if_undisturbed(
     stage: str, undisturbed: Path, tiny_config: Path, tmp_path: Path
 ) -> None:

@@ -56,6 +56,7 @@ def naive(court: Court, document: int, delta: torch.Tensor) -> dict[str, float]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_read_is_what_one_plain_pass_per_text_gives(court: Court) -> None:
     read = Along(court, "main")
     rows, width = read.hidden.shape
@@ -67,6 +68,7 @@ def test_what_is_read_is_what_one_plain_pass_per_text_gives(court: Court) -> Non
     assert read.counts["answer"].min() == 1 and read.counts["detection"].sum() > 20
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_row_per_edit_a_matrix_and_a_section(run: list[str]) -> None:
     folder = load(Path(run[0]), run[1:]).folder
     found = json.loads((folder / "metrics" / "step_control.json").read_text())
@@ -81,6 +83,7 @@ def test_a_run_leaves_a_row_per_edit_a_matrix_and_a_section(run: list[str]) -> N
     assert '<section id="steps">' in (folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_silencing_changes_the_text_behind_and_nothing_before(court: Court) -> None:
     read, sample = Along(court, "main"), court.sample("main", Split.TEST)
     delta = torch.zeros(read.hidden.shape)
