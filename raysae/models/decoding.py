@@ -44,8 +44,9 @@ def continue_greedily(
             **cache,
         )
         ids = found.logits[:, -1].argmax(dim=-1, keepdim=True)
+        chosen = ids[:, 0].tolist()
         for row in list(going):
-            added[row].append(int(ids[row]))
+            added[row].append(chosen[row])
             if ends(added[row]):
                 going.remove(row)
         if not going:

@@ -44,7 +44,7 @@ def describe(config: ModelConfig) -> ModelRow:
             "remove model.width",
         )
     folder = model_folder(config)
-    if folder is None or is_compiled(config):
+    if folder is None:
         return MODELS[config.name]
     details = folder_config(folder, config.modules)
     if not config.randomize:
@@ -97,18 +97,23 @@ def _sha256_of(path: Path, size: int, changed_ns: int) -> str:
     return sha256_file(path)
 
 
+def tokenizer_folder(config: ModelConfig) -> Path | None:
+    """Where the model's tokenizer lies on this machine; as `model_folder`, where there is a model of its own."""
+    if is_map(config):
+        return BUNDLED / "states"
+    return BUNDLED / "compiled" if is_compiled(config) else model_folder(config)
+
+
 def model_folder(config: ModelConfig) -> Path | None:
-    """Where the model lies on this machine, of a map or a compiled model its tokenizer; null for one of the hub.
-    BadInput for unknown names and missing folders."""
+    """Where the model lies on this machine; null for one of the hub and for one that is made. BadInput for unknown
+    names and missing folders."""
     if config.path is not None:
         folder = Path(config.path).expanduser()
         if not folder.is_dir():
             raise BadInput(f"model.path={config.path}: no such folder", "allowed: a Hugging Face folder", USE_FOLDER)
         return folder
-    if is_map(config):
-        return BUNDLED / "states"
-    if is_compiled(config):
-        return BUNDLED / "compiled"
+    if is_map(config) or is_compiled(config):
+        return None
     if config.name not in MODELS:
         raise BadInput(
             f"model.name={config.name!r}",

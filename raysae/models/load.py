@@ -21,6 +21,7 @@ from raysae.models.describe import (
     model_folder,
     model_inputs,
     quiet,
+    tokenizer_folder,
 )
 from raysae.models.families import name_modules
 from raysae.models.registry import MODELS, ModelRow
@@ -144,7 +145,7 @@ def fitting_tokenizer(model: ModelConfig, config: TokenizerConfig) -> "PreTraine
     cure = "remove tokenizer.name and tokenizer.path, or correct model.name"
     if row.tokens is not None and len(tokenizer) != row.tokens:
         raise BadInput(f"the tokenizer has {len(tokenizer)} tokens", f"that of {row.name} has {row.tokens}", cure)
-    folder = model_folder(model)
+    folder = tokenizer_folder(model)
     own = row.vocabulary_sha256
     if folder is not None and _holds_tokenizer(folder):
         own = vocabulary_sha256(load_tokenizer(model, TokenizerConfig()))
@@ -174,8 +175,7 @@ def _fresh(config: ModelConfig, row: ModelRow, seed: int, device: str) -> "PreTr
     from transformers import AutoModelForCausalLM
 
     folder = model_folder(config)
-    own = folder if folder is not None and not is_compiled(config) else None
-    details = registry_config(row) if own is None else folder_config(own, config.modules)
+    details = registry_config(row) if folder is None else folder_config(folder, config.modules)
     with quiet(), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would reseed the accelerators as well.
         torch.default_generator.manual_seed(stream_seed(seed, "model.weights"))
@@ -211,7 +211,7 @@ def _tokenizer_source(model: ModelConfig, tokenizer: TokenizerConfig) -> tuple[P
     if tokenizer.name is not None and tokenizer.name not in MODELS:
         return tokenizer.name, None
     config = model if tokenizer.name is None else ModelConfig(name=tokenizer.name)
-    folder = model_folder(config)
+    folder = tokenizer_folder(config)
     if folder is not None:
         return _tokenizer_folder(folder, "model.path" if config.path else "model.name"), None
     row = MODELS[config.name]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysae.models.compiled import COMPILED, COMPRESSED
+from raysae.models.compiled import COMPILED, COMPRESSED, WIDTH
 from raysae.worlds.brackets import TEXT_WORDS, VOCABULARY
 
 
@@ -87,8 +87,8 @@ MODELS: dict[str, ModelRow] = {
                 revision=None,
                 architecture="GPT2LMHeadModel",
                 layers=3,
-                d_model=216,
-                d_mlp=216,
+                d_model=WIDTH,
+                d_mlp=WIDTH,
                 vocab_size=len(VOCABULARY),
                 ctx_len=TEXT_WORDS,
                 licence="MIT",

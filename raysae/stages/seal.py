@@ -87,8 +87,9 @@ def causal_units(experiment: Experiment, folder: RunFolder) -> tuple[str, ...]:
     if INTERCHANGE not in experiment.protocol.criteria:
         return ()
     found = []
-    for world in (WORLDS[name] for name in experiment.corpus.names if name in WORLDS):
-        records = test_records(folder)
+    worlds = [WORLDS[name] for name in experiment.corpus.names if name in WORLDS]
+    records = test_records(folder) if worlds else []
+    for world in worlds:
         for variable, values in world.VARIABLES.items():
             for value in values:
                 if (

@@ -49,9 +49,9 @@ from raysae.worlds.bookings import (
     carried,
     compute,
     tokenizer_json,
-    word_spans,
 )
-from raysae.worlds.interchange import InterchangePair
+from raysae.worlds.interchange import InterchangePair, draw_pairs
+from raysae.worlds.word_tokenizer import word_spans
 
 __all__ = [
     "LABELS",
@@ -72,9 +72,6 @@ __all__ = [
 NAME = "arithmetic_cot"
 LICENCE = "MIT"
 
-TRIES = 20
-"""Sources tried per base of an interchange pair, at most."""
-
 SLIP_RATES = {"total": 0.15, "operation": 0.08, "operand": 0.08}
 """Chance per step that what is written of a variable is drawn at random (and may be right all the same)."""
 
@@ -90,6 +87,10 @@ class Readings:
     """Of the word behind each step: the next step's first, or the close."""
     slips: tuple[tuple[int, str], ...]
     """Of each word that a slip made wrong, and the word that would have been right."""
+
+
+Found = tuple[CorpusRecord, int, Step]
+"""A step of a record, and its first character."""
 
 
 def generate(count: int, seed: int, start: int = 0) -> Iterator[CorpusRecord]:
@@ -112,23 +113,11 @@ def interchange_pairs(
     steps = [(record, start, step) for record in records for start, step in read_steps(record) if not step.slipped]
     sources = [found for found in steps if found[2].value(variable) == value]
     bases = [found for found in steps if found[2].value(variable) != value]
-    rng.shuffle(bases)
-    pairs: list[InterchangePair] = []
-    used: set[tuple[str, int, str, int]] = set()
-    for _ in range(TRIES if sources else 0):
-        for base in bases:
-            if len(pairs) == count:
-                return pairs
-            source = rng.choice(sources)
-            key = (base[0].record_id, base[1], source[0].record_id, source[1])
-            if (
-                key not in used
-                and base[0].record_id != source[0].record_id
-                and _informative(base[2], source[2], variable)
-            ):
-                used.add(key)
-                pairs.append(_pair(variable, base, source))
-    return pairs
+
+    def good(base: Found, source: Found) -> bool:
+        return base[0].record_id != source[0].record_id and _informative(base[2], source[2], variable)
+
+    return [_pair(variable, *pair) for pair in draw_pairs(bases, sources, count, rng, good)]
 
 
 def read_steps(record: CorpusRecord) -> list[tuple[int, Step]]:
@@ -233,9 +222,7 @@ def _informative(base: Step, source: Step, variable: str) -> bool:
     return variable == "book" or exchanged.result not in (base.result, source.result)
 
 
-def _pair(
-    variable: str, base: tuple[CorpusRecord, int, Step], source: tuple[CorpusRecord, int, Step]
-) -> InterchangePair:
+def _pair(variable: str, base: Found, source: Found) -> InterchangePair:
     base_record, base_start, base_step = base
     source_record, source_start, source_step = source
     value = source_step.value(variable)

@@ -145,15 +145,6 @@ def carried(word: str) -> dict[str, str]:
     return {"total": word[0], "book": word[1]} if word[0] in DIGITS and word[1] in BOOKS else {}
 
 
-def word_spans(words: Sequence[str], start: int) -> list[tuple[int, int]]:
-    """Characters [start, end) of each word of a sentence that begins at `start`."""
-    spans: list[tuple[int, int]] = []
-    for word in words:
-        spans.append((start, start + len(word)))
-        start += len(word) + 1
-    return spans
-
-
 def tokenizer_json() -> str:
     """A `tokenizers` JSON of the vocabulary."""
     return word_tokenizer(VOCABULARY, specials=3)

@@ -12,9 +12,8 @@ can be empty, "depth 0" and "nothing on top" are one event, and no data could te
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 OPENING = "([{<"
 CLOSING = ")]}>"
@@ -133,15 +132,6 @@ class Machine:
             else:
                 words.append(self.closed(stack.pop()))
         return words
-
-    def every_program(self, length: int) -> Iterator[list[str]]:
-        """All legal programs with so many words behind the ground."""
-        for words in product(map(self.ground, self.alphabet), *[self.words[len(self.alphabet) :]] * length):
-            try:
-                self.states(words)
-            except ValueError:
-                continue
-            yield list(words)
 
     def _operation(self, word: str) -> str | None:
         if word == self.hold:

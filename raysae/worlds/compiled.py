@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from raysae.types import CorpusRecord, LabelSpan
 from raysae.types.experiment import stream_seed
 from raysae.worlds.brackets import ASK, DELIMITER, MACHINES, START, VOCABULARY, Machine, State
-from raysae.worlds.interchange import InterchangePair
-from raysae.worlds.word_tokenizer import word_tokenizer
+from raysae.worlds.interchange import InterchangePair, draw_pairs
+from raysae.worlds.word_tokenizer import word_spans, word_tokenizer
 
 LICENCE = "MIT"
-TRIES = 20
-"""Sources tried per base of an interchange pair, at most."""
 
 
 @dataclass(frozen=True)
@@ -66,31 +64,23 @@ class Compiled:
         sites = [self._site(record) for record in records if record.source_dataset == self.machine.name]
         sources = [site for site in sites if site.state.value(name) == value]
         bases = [site for site in sites if site.state.value(name) != value]
-        rng.shuffle(bases)
-        pairs: list[InterchangePair] = []
-        used: set[tuple[str, str]] = set()
-        for _ in range(TRIES if sources else 0):
-            for base in bases:
-                if len(pairs) == count:
-                    return pairs
-                source = rng.choice(sources)
-                key = (base.record.record_id, source.record.record_id)
-                if key not in used and self._informative(base.state, source.state, name):
-                    used.add(key)
-                    pairs.append(self._pair(variable, value, base, source))
-        return pairs
+
+        def good(base: Site, source: Site) -> bool:
+            return self._informative(base.state, source.state, name)
+
+        return [self._pair(variable, value, *pair) for pair in draw_pairs(bases, sources, count, rng, good)]
 
     def _record(self, i: int, program: Sequence[str]) -> CorpusRecord:
         machine = self.machine
         end = machine.at_delimiter(program)
         answers = machine.readouts(end)
-        words, char, labels = [START, *program, DELIMITER], len(START) + 1, list[LabelSpan]()
-        for word, state in zip(words[1:], [*machine.states(program), end], strict=True):
-            for variable in machine.values:
-                if (held := state.value(variable)) is not None:
-                    name = f"{machine.name}.{variable}"
-                    labels.append(LabelSpan(start=char, end=char + len(word), variable=name, value=held))
-            char += len(word) + 1
+        words = [START, *program, DELIMITER]
+        labels = [
+            LabelSpan(start=start, end=stop, variable=f"{machine.name}.{variable}", value=held)
+            for (start, stop), state in zip(word_spans(words, 0)[1:], [*machine.states(program), end], strict=True)
+            for variable in machine.values
+            if (held := state.value(variable)) is not None
+        ]
         return CorpusRecord(
             record_id=f"{machine.name}/generated/{i}",
             question=" ".join(words),
@@ -116,18 +106,15 @@ class Compiled:
 
     def _pair(self, variable: str, value: str, base: Site, source: Site) -> InterchangePair:
         answers = self.machine.readouts(base.state.exchanged(variable.partition(".")[2], value))
-        text, readouts = f"{base.record.question} {ASK}", list[int]()
-        for word in answers:
-            readouts.append(len(text) + 1)
-            text = f"{text} {word}"
+        asked = f"{base.record.question} {ASK}"
         return InterchangePair(
             variable=variable,
             value=value,
             source_text=source.record.text,
             source_char=source.char,
-            text=text,
+            text=" ".join((asked, *answers)),
             char=base.char,
-            readouts=tuple(readouts),
+            readouts=tuple(start for start, _ in word_spans(answers, len(asked) + 1)),
             base_record_id=base.record.record_id,
             source_record_id=source.record.record_id,
         )

@@ -1,6 +1,14 @@
 """A world's interchange test as text: what its program writes on when one variable has another text's value."""
 
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+P = TypeVar("P")
+
+TRIES = 20
+"""Sources tried per base of an interchange pair, at most."""
 
 
 @dataclass(frozen=True)
@@ -22,3 +30,22 @@ class InterchangePair:
     from the exchanged value and those that must stay the base's. All of them right is one joint success."""
     base_record_id: str
     source_record_id: str
+
+
+def draw_pairs(
+    bases: Sequence[P], sources: Sequence[P], count: int, rng: random.Random, good: Callable[[P, P], bool]
+) -> list[tuple[P, P]]:
+    """At most `count` different pairs (base, source) that are `good`; every base in turn."""
+    order = list(range(len(bases)))
+    rng.shuffle(order)
+    found: list[tuple[P, P]] = []
+    used: set[tuple[int, int]] = set()
+    for _ in range(TRIES if sources else 0):
+        for base in order:
+            if len(found) == count:
+                return found
+            source = rng.randrange(len(sources))
+            if (base, source) not in used and good(bases[base], sources[source]):
+                used.add((base, source))
+                found.append((bases[base], sources[source]))
+    return found

@@ -1,7 +1,17 @@
-"""The tokenizer of a world's text: one token per word, split at white space; decoding joins them by single spaces."""
+"""The text of a world is words joined by single spaces: where each word stands, and a tokenizer with a token for each,
+which splits at white space."""
 
 import json
 from collections.abc import Sequence
+
+
+def word_spans(words: Sequence[str], start: int) -> list[tuple[int, int]]:
+    """Characters [start, end) of each word of a sentence that begins at `start`."""
+    spans: list[tuple[int, int]] = []
+    for word in words:
+        spans.append((start, start + len(word)))
+        start += len(word) + 1
+    return spans
 
 
 def word_tokenizer(words: Sequence[str], specials: int) -> str:

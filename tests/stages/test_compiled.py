@@ -9,13 +9,12 @@ import torch
 
 from raysae.falsification.metrics.coherence import Unit, judge
 from raysae.models.compiled.registers import CODED, registers
-from raysae.pipeline import run
 from raysae.saes import tied_dictionary
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.interchange import INTERCHANGE, WRONG_SITE
 from raysae.stages.exhibits.known_circuit import readable
-from raysae.stages.progress import Reporter
 from raysae.types.loading import load
+from tests.runs import in_process
 
 TINY = """
 name: tiny
@@ -41,9 +40,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def finished(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAYSAE_LOCAL", "1")
-        run(load(config, [f"out={out}"]), Reporter())
+    result = in_process("run", str(config), f"out={out}")
+    assert result.returncode == 0, result.stderr
     return out / "tiny"
 
 

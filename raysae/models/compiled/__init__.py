@@ -5,6 +5,7 @@ from raysae.types.experiment import ModelConfig
 
 SITE = HookPoint(layer=1, site="resid_post")
 """Where every register stands: behind it, nothing but its copies is read."""
+WIDTH = 216
 COMPILED, COMPRESSED = "compiled", "compressed"
 """Strata O and S (SCIENCE 4.1)."""
 

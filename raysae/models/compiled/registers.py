@@ -20,7 +20,7 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
-from raysae.models.compiled import COMPILED
+from raysae.models.compiled import COMPILED, WIDTH
 from raysae.types.experiment import stream_seed
 from raysae.worlds.brackets import (
     ANSWERS,
@@ -35,7 +35,6 @@ from raysae.worlds.brackets import (
     Machine,
 )
 
-WIDTH = 216
 COMPRESSION = 1.375
 """Codes per dimension of stratum S (SCIENCE 4.1: 1.25 to 1.5)."""
 HELD = 5

@@ -17,13 +17,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from raysae.models.compiled import WIDTH
 from raysae.models.compiled.registers import (
     CODED,
     EARLY,
     HELD,
     NONE,
     STRENGTH,
-    WIDTH,
     Name,
     Registers,
     kind,
@@ -112,8 +112,7 @@ def counting(early: dict[Name, Vector]) -> Head:
     """To `count` and `share` of a machine: its open brackets and its ground, each over the number of words so far."""
     value, out = [], []
     for machine in MACHINES:
-        opened = _sum(early["word", machine.opened(bracket)] for bracket in machine.alphabet)
-        closed = _sum(early["word", machine.closed(bracket)] for bracket in machine.alphabet)
+        opened, closed = (_words_that(early, machine, operation) for operation in ("push", "pop"))
         value += [opened - closed, _sum(early["word", machine.ground(bracket)] for bracket in machine.alphabet)]
         out += [TRACE * early["count", machine.letter], TRACE * early["share", machine.letter]]
     nothing = np.zeros((WIDTH, 1))
@@ -141,7 +140,7 @@ def last_operation(early: dict[Name, Vector]) -> Head:
 
 def depths(early: dict[Name, Vector]) -> list[Neuron]:
     """count / share is the depth: a step at each value, and a value is the step to it without the next."""
-    holding = _words(early, "ground", "program") + early["word", DELIMITER]
+    holding = _holding(early)
     others = _words(early) - holding
     found = []
     for machine in MACHINES:
@@ -159,7 +158,7 @@ def depths(early: dict[Name, Vector]) -> list[Neuron]:
 
 def parities(early: dict[Name, Vector]) -> list[Neuron]:
     """Of the position, on the words that hold registers."""
-    holding = _words(early, "ground", "program") + early["word", DELIMITER]
+    holding = _holding(early)
     found = []
     for which, parity in enumerate(PARITIES):
         # `run` stands at position 0, so the first word of a program, which is even, at position 1.
@@ -276,6 +275,11 @@ def _sum(vectors: Iterable[Vector]) -> Vector:
 def _words(early: dict[Name, Vector], *kinds: str) -> Vector:
     """Reads whether a word is of one of these kinds; without any, whether there is a word: always."""
     return _sum(early["word", word] for word in VOCABULARY if not kinds or kind(word) in kinds)
+
+
+def _holding(early: dict[Name, Vector]) -> Vector:
+    """Reads whether a word holds registers."""
+    return _words(early, "ground", "program") + early["word", DELIMITER]
 
 
 def _positions(early: dict[Name, Vector]) -> Vector:

@@ -15,7 +15,8 @@ are swapped.
 from raysae.worlds.controlled_cot.rendering import NAME
 from raysae.worlds.controlled_cot.sets import CYCLE, generate, mixed
 from raysae.worlds.controlled_cot.templates import FAMILIES, TEXTS
-from raysae.worlds.controlled_cot.words import ALLOWED_CUES, STEP_TYPES, tokenizer_of, vocabulary
+from raysae.worlds.controlled_cot.words import ALLOWED_CUES, STEP_TYPES, vocabulary
+from raysae.worlds.word_tokenizer import word_tokenizer
 
 VOCABULARY = vocabulary(TEXTS)
 """Word of each token id."""
@@ -23,7 +24,7 @@ VOCABULARY = vocabulary(TEXTS)
 
 def tokenizer_json() -> str:
     """A `tokenizers` JSON of the vocabulary."""
-    return tokenizer_of(VOCABULARY)
+    return word_tokenizer(VOCABULARY, specials=3)
 
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from raysae.types import CorpusRecord, LabelSpan, Split
 from raysae.worlds.controlled_cot.balance import kept
@@ -10,6 +10,7 @@ from raysae.worlds.controlled_cot.programs import Fact, Problem, Value
 from raysae.worlds.controlled_cot.templates import ANSWER, ASK, CORES, OPERATORS, QUESTION
 from raysae.worlds.controlled_cot.traces import Step
 from raysae.worlds.controlled_cot.words import CUES_OF, DECOMPOSE, FRAMES, OPERATE, VERIFY, Dialect
+from raysae.worlds.word_tokenizer import word_spans
 
 NAME = "controlled_cot"
 LICENCE = "MIT"
@@ -53,11 +54,6 @@ def draw_manner(
     return Manner(core, frame, rng.choice(LENGTHS), cue, rng.random() < 0.5)
 
 
-def without_cue(manner: Manner) -> Manner:
-    """The same step, as long, without a cue."""
-    return replace(manner, cue="")
-
-
 def word_step(step: Step, manner: Manner, dialect: Dialect) -> Worded:
     """The words of a step: opener with or without a cue, core, closing."""
     content = "value" if step.kind == "FORMAT" else "fact" if step.fact else _content(step)
@@ -93,11 +89,11 @@ def write_record(
     spans: list[tuple[int, int]] = []
     labels: list[LabelSpan] = []
     for index, one in enumerate(worded):
-        at = _word_starts(one.words, len(text) + 1)
-        spans.append((at[0], at[-1] + len(one.words[-1])))
+        at = word_spans(one.words, len(text) + 1)
+        spans.append((at[0][0], at[-1][1]))
 
-        def label(word: int, variable: str, value: str, one: Worded = one, at: list[int] = at) -> LabelSpan:
-            return LabelSpan(start=at[word], end=at[word] + len(one.words[word]), variable=variable, value=value)
+        def label(word: int, variable: str, value: str, at: list[tuple[int, int]] = at) -> LabelSpan:
+            return LabelSpan(start=at[word][0], end=at[word][1], variable=variable, value=value)
 
         kind = one.step.kind
         labels.append(LabelSpan(start=spans[-1][0], end=spans[-1][1], variable="step_type", value=kind))
@@ -168,11 +164,3 @@ def _sentence(fact: Fact, dialect: Dialect) -> str:
 
 def _said(value: Value, dialect: Dialect) -> str:
     return value if isinstance(value, str) else dialect.numerals[value]
-
-
-def _word_starts(words: Sequence[str], start: int) -> list[int]:
-    found = []
-    for word in words:
-        found.append(start)
-        start += len(word) + 1
-    return found

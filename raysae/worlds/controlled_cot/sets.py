@@ -10,18 +10,17 @@ from raysae.worlds.controlled_cot import story
 from raysae.worlds.controlled_cot.programs import Problem, draw_problem
 from raysae.worlds.controlled_cot.rendering import (
     NAME,
-    Manner,
     Worded,
     draw_manner,
-    without_cue,
     word_step,
     write_record,
     write_text,
 )
 from raysae.worlds.controlled_cot.templates import FAMILIES
-from raysae.worlds.controlled_cot.traces import Step, draw_trace, may_slip, operate, parse, report, wrong_result
+from raysae.worlds.controlled_cot.traces import draw_trace, may_slip, operate, parse, report, wrong_result
 from raysae.worlds.controlled_cot.words import (
     ALLOWED_CUES,
+    CUES_OF,
     FAILS,
     OPERATE,
     STEP_TYPES,
@@ -147,11 +146,11 @@ def _rendering(i: int, round_: int, place: int, seed: int) -> CorpusRecord:
     rng, name = _rng(seed, round_, "rendering"), CYCLE[place]
     problem = draw_problem(rng, TRAINED, reserved=True)
     steps = draw_trace(problem, rng)
-    cued = [_cued(rng, step) for step in steps]
+    cued = [draw_manner(rng, step.kind, FAMILIES["TRAINED"], CUES_OF[step.kind]) for step in steps]
     other = [draw_manner(rng, step.kind, FAMILIES["UNSEEN"]) for step in steps]
     manners = {
         "ORIGINAL": cued,
-        "CUE_FREE": [without_cue(manner) for manner in cued],
+        "CUE_FREE": [replace(manner, cue="") for manner in cued],
         "PARAPHRASE": [
             replace(manner, core=new.core, frame=new.frame) for manner, new in zip(cued, other, strict=True)
         ],
@@ -159,11 +158,6 @@ def _rendering(i: int, round_: int, place: int, seed: int) -> CorpusRecord:
     worded = [word_step(step, manner, TRAINED) for step, manner in zip(steps, manners, strict=True)]
     every = range(len(steps))
     return write_record(i, problem, worded, TRAINED, judged=every, native=TEST, set=name, group=str(round_))
-
-
-def _cued(rng: random.Random, step: Step) -> Manner:
-    cues = [cue for cue, kinds in ALLOWED_CUES.items() if step.kind in kinds]
-    return draw_manner(rng, step.kind, FAMILIES["TRAINED"], cues)
 
 
 def _injection(i: int, round_: int, place: int, seed: int) -> CorpusRecord:

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from raysae.worlds.word_tokenizer import word_tokenizer
-
 LARGEST = 20
 """Numbers run from 0 to this."""
 
@@ -78,8 +76,3 @@ def vocabulary(templates: tuple[str, ...]) -> tuple[str, ...]:
     known = (*(word for dialect in (TRAINED, UNSEEN) for part in dialect for word in part), *ALLOWED_CUES, *VERDICTS)
     rest = sorted(word for word in {*fixed, *STORY} - set(known) if not word.startswith("{"))
     return ("<pad>", "<eos>", "<unk>", *dict.fromkeys(known), *rest)
-
-
-def tokenizer_of(words: tuple[str, ...]) -> str:
-    """A `tokenizers` JSON of a vocabulary."""
-    return word_tokenizer(words, specials=3)
