@@ -39,7 +39,8 @@ import torch
 os.environ |= {"HF_HUB_OFFLINE": "1"}
 
 from benchmarks.saelens import SAELens, Spent, has_saelens
-from raysae.models.families import blocks
+from raysae.costs.devices import DEVICES, known
+from raysae.costs.work import forward_flops
 from raysae.models.load import describe, load_model
 from raysae.models.plain import run_to
 from raysae.pipeline import run
@@ -51,9 +52,6 @@ from raysae.stages.progress import Reporter
 from raysae.stages.resources import disconnect
 from raysae.store import RunFolder, TokenStore
 from raysae.types import Experiment
-
-PEAK_TFLOPS = {"H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "T4": 65}
-"""Dense, in 16 bits, by what the device's name holds; float32 is compared to a product measured here."""
 
 
 def experiment(arguments: argparse.Namespace, out: Path) -> Experiment:
@@ -131,11 +129,8 @@ class Sides:
 
     def flops_per_token(self) -> float:
         """Of the forward pass up to the layer."""
-        stack = blocks(self.model)[: self.point.layer + 1]
-        weights = sum(p.numel() for block in stack for p in block.parameters() if p.ndim == 2)
         lengths = np.array([len(ids) for ids in self.documents])
-        seen = (lengths**2).sum() / lengths.sum()
-        return 2 * weights + 4 * len(stack) * seen * describe(self.config.model).d_model
+        return forward_flops(self.config, describe(self.config.model), (lengths**2).sum() / lengths.sum())
 
     def _job(self, number: int) -> capture.Job:
         marks = capture.fingerprints(self.config, self.tokens.manifest)
@@ -162,16 +157,16 @@ def peak_flops(device: torch.device, dtype: str, given: float | None) -> tuple[f
     """FLOP/s, and where the number is from."""
     if given is not None:
         return given * 1e12, "--peak-tflops"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    known = next((tflops for part, tflops in PEAK_TFLOPS.items() if part in name), None)
-    if known is not None and dtype != "float32":
-        return known * 1e12, name
-    size = 8192 if device.type == "cuda" else 2048
+    cuda = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if cuda else "cpu"
+    if cuda and dtype != "float32" and (row := known(name)) is not None:
+        return DEVICES[row].tflops_16 * 1e12, name
+    size = 8192 if cuda else 2048
     a = torch.randn(size, size, device=device, dtype=getattr(torch, dtype))
 
     def product() -> None:
         torch.mm(a, a)
-        if device.type == "cuda":
+        if cuda:
             torch.cuda.synchronize()
 
     product()

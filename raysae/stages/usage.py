@@ -105,7 +105,7 @@ def counting() -> Iterator[Tally]:
     """Whatever this process uses inside, and what workers say of themselves in that time."""
     tally, process = Tally(), Process()
     forget_resident_peak()
-    _forget_gpu_peaks()
+    forget_gpu_peaks()
     before, token = process.used(), _OPEN.set(tally)
     try:
         yield tally
@@ -156,7 +156,8 @@ def _gpu() -> tuple[str, int]:
     return cuda.get_device_name(0), sum(cuda.max_memory_allocated(number) for number in range(cuda.device_count()))
 
 
-def _forget_gpu_peaks() -> None:
+def forget_gpu_peaks() -> None:
+    """The same of the GPUs that this process has begun to use."""
     if (cuda := _cuda()) is not None:
         for number in range(cuda.device_count()):
             cuda.reset_peak_memory_stats(number)

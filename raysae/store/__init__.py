@@ -11,7 +11,7 @@ from raysae.store.manifest import (
     holds,
     write_block,
 )
-from raysae.store.records import RecordBlocks, read_records
+from raysae.store.records import RecordBlocks, read_records, records_of
 from raysae.store.run_folder import RunFolder
 from raysae.store.state import Checkpoints, load_state, save_state
 from raysae.store.tokens import TokenStore
@@ -31,6 +31,7 @@ __all__ = [
     "holds",
     "load_state",
     "read_records",
+    "records_of",
     "save_state",
     "sha256_file",
     "write_atomic",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,8 @@ from raysae.store.schema import STORED_AS, all_finite, decode, from_column, to_f
 from raysae.store.shuffle import Shuffle
 from raysae.store.tokens import TokenStore
 from raysae.types import HookPoint, Split
+
+T = TypeVar("T")
 
 READERS = 2
 """Threads that read row groups: one alone is no faster than a training step of 20 ms."""
@@ -74,13 +76,14 @@ class ActivationStore:
         self.feed = feed
         self.manifest = Manifest.read(folder)
         self.dtype: str = self.manifest.extra["dtype"]
-        self._kept: dict[tuple[str, int, str], np.ndarray] = {}
+        self._kept: dict[tuple[str, int, str | GuideColumns], np.ndarray] = {}
         """Row groups of the first KEPT_ROWS rows that were read: a small store is decoded once, not once an epoch."""
 
-    def blocks(self, split: Split) -> list[BlockInfo]:
+    def blocks(self, split: Split, shard: DocumentShard | None = None) -> Sequence[BlockInfo]:
         if split not in self.splits:
             raise Refused(f"{split} of {self.folder} is closed to this stage; only evaluate reads TEST")
-        return [block for block in self.manifest.blocks if block.facts["split"] == split]
+        found = [block for block in self.manifest.blocks if block.facts["split"] == split]
+        return shard.of(found) if shard else found
 
     def width(self, hookpoint: HookPoint) -> int:
         """d_in of a hook point; BadInput names what was captured."""
@@ -152,7 +155,7 @@ class ActivationStore:
         The order is that of `order.windows`, so `start_step` resumes exactly and every worker of a distributed run sees
         the same batches.
         """
-        groups = row_groups(self._of(split, shard))
+        groups = row_groups(self.blocks(split, shard))
         have = sum(group.rows for group in groups)
         if have < batch_tokens:
             raise BadInput(
@@ -175,7 +178,7 @@ class ActivationStore:
     ) -> tuple[float, float]:
         """The chance that two rows of a batch are of one document, in the first window, and about that in a shuffle of
         all that is read."""
-        blocks = self._of(split, shard)
+        blocks = self.blocks(split, shard)
         window = next(windows(row_groups(blocks), batch_tokens, seed))
         counts: Counter[tuple[str, int]] = Counter()
         for group in window.groups:
@@ -214,9 +217,6 @@ class ActivationStore:
         values = pq.read_table(self._labels / info.file, columns=[variable])[variable].to_pylist()
         return np.array([places.get(value, -1) for value in values], dtype=np.int64)[shown(block)]
 
-    def _of(self, split: Split, shard: DocumentShard | None) -> Sequence[BlockInfo]:
-        return shard.of(self.blocks(split)) if shard else self.blocks(split)
-
     def _train_rows(self) -> list[tuple[BlockInfo, int]]:
         """The blocks of TRAIN, and how many rows of each are shown."""
         return [(block, int(shown(block).sum())) for block in self.blocks(Split.TRAIN)]
@@ -232,21 +232,23 @@ class ActivationStore:
 
     @cached_property
     def _streamed_columns(self) -> Callable[[str], tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Token columns of a block by its name: read once for the many groups of it."""
-        store = TokenStore(self.folder.parent.parent / "tokens")
-        blocks = {block.name: block for block in store.blocks()}
-        return lru_cache(BLOCKS_KEPT)(lambda name: store.columns(blocks[name]))
+        """Token columns of a block by its name."""
+        return self._of_token_blocks(TokenStore.columns)
 
     @cached_property
     def _streamed_ids(self) -> Callable[[str], np.ndarray]:
         """Token ids of a block by its name."""
+        return self._of_token_blocks(lambda store, block: store.flat(block)[0])
+
+    def _of_token_blocks(self, read: Callable[[TokenStore, BlockInfo], T]) -> Callable[[str], T]:
+        """Read once for the many groups of a block."""
         store = TokenStore(self.folder.parent.parent / "tokens")
         blocks = {block.name: block for block in store.blocks()}
-        return lru_cache(BLOCKS_KEPT)(lambda name: store.flat(blocks[name])[0])
+        return lru_cache(BLOCKS_KEPT)(lambda name: read(store, blocks[name]))
 
     def _read_guides(self, group: Group, guides: GuideColumns) -> np.ndarray:
         """float32 [rows, 2]"""
-        key = (group.block.name, group.first, repr(guides))
+        key = (group.block.name, group.first, guides)
         if key not in self._kept:
             document, position, step = self._token_columns(group)
             same = (document[1:] == document[:-1]) & (step[1:] == step[:-1]) & (position[1:] == position[:-1] + 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raysae.store.manifest import BlockInfo, write_block
+from raysae.store.manifest import BlockInfo, Manifest, write_block
 from raysae.types import CorpusRecord, Split
 
 RECORD_SCHEMA = pa.schema(
@@ -99,3 +99,10 @@ def _values(records: list[CorpusRecord]) -> dict[str, list[str]]:
         for label in record.labels:
             found.setdefault(label.variable, set()).add(label.value)
     return {name: sorted(values) for name, values in sorted(found.items())}
+
+
+def records_of(folder: Path, split: Split) -> Iterator[CorpusRecord]:
+    """Every record of one split, in the order of the blocks."""
+    for block in Manifest.read(folder).blocks:
+        if block.facts["split"] == split:
+            yield from read_records(folder, block)

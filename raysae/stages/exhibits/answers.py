@@ -16,7 +16,7 @@ from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.fidelity import Edit, through
 from raysae.stages.forward import token_batches
-from raysae.store import Manifest, read_records
+from raysae.store import records_of
 from raysae.types import CorpusRecord, Metric, Split
 
 NAME = "answer_accuracy"
@@ -124,9 +124,7 @@ def _worked(court: Court, able: set[str]) -> list[CorpusRecord]:
     count = court.protocol.answer_shots
     if not count:
         return []
-    corpus = court.folder.corpus
-    blocks = [block for block in Manifest.read(corpus).blocks if block.facts["split"] == Split.TRAIN]
-    records = [record for block in blocks for record in read_records(corpus, block) if record.source_dataset in able]
+    records = [record for record in records_of(court.folder.corpus, Split.TRAIN) if record.source_dataset in able]
     drawn = np.random.default_rng(court.seed(NAME)).permutation(len(records))[:count]
     return [records[i] for i in drawn]
 

@@ -16,7 +16,7 @@ from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.jobs import document_shard
-from raysae.stages.measure import decode
+from raysae.stages.measure import decode, mean_active
 from raysae.types import Metric, Split
 from raysae.types.experiment import fingerprint, stream_seed
 
@@ -32,12 +32,11 @@ def geometry(exam: Examination) -> Dictionary:
     if trained:
         start = build(sae.architecture, sae.d_in, sae.d_sae, sae.k, stream_seed(seed, f"sae/{number}/init")).W_dec
     first = (sae.W_dec if start is None else start).detach()
-    blocks = exam.court.store(exam.source).blocks(Split.TRAIN)
-    shard = document_shard(exam.experiment, number)
+    blocks = exam.court.store(exam.source).blocks(Split.TRAIN, document_shard(exam.experiment, number))
     origin = Origin(
         init=hashlib.sha256(first.numpy().tobytes()).hexdigest(),
         order=str(stream_seed(seed, f"sae/{number}/order")),
-        shard=fingerprint([block.sha256 for block in (shard.of(blocks) if shard else blocks)]),
+        shard=fingerprint([block.sha256 for block in blocks]),
     )
     return dictionary(sae.W_dec.detach(), exam.test_latents, exam.alive, origin, None if start is None else first)
 
@@ -49,7 +48,7 @@ def _redundancy(exam: Examination) -> Plain:
         geometric=redundancy.geometric(found.rows, stream_seed(exam.experiment.seed, "nulls/chance_cosine") % 2**32),
         functional=redundancy.functional(found.code),
         alive=size(found.code)[1],
-        l0=float((exam.test_latents != 0).sum(dim=1).double().mean()),
+        l0=mean_active(exam.test_latents),
         fvu=float((test.x - x_hat).square().sum().double() / (test.x - exam.mean).square().sum().double()),
         start=f"{found.origin.init} {found.origin.order}",
     )._asdict()

@@ -17,10 +17,10 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.known_circuit import readable, true_exchange
-from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, by_variable, registered_pairs
+from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, registered_pairs
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.ingest import WORLDS
-from raysae.stages.measure import encode
+from raysae.stages.measure import by_variable, encode
 from raysae.types import HookPoint, Metric
 
 WRONG_SITE = "wrong_site"

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from raysae.falsification.metrics.tallies import Tally, accuracy, rate
 from raysae.stages.controls import control_table
 from raysae.stages.court import Court
-from raysae.stages.measure import Sample, read_sample
+from raysae.stages.measure import Sample, places, read_sample
 from raysae.types import Split
 
 PLAIN, SEEN = "PLAIN", "SEEN"
@@ -70,18 +70,15 @@ def judged(court: Court, source: str) -> Text | None:
     classes = tuple(sorted({value for value in fit.labels.get(label, ()) if value is not None}))
     if len(classes) < 2:
         return None
-    table = np.array(control_table(court.experiment, court.tokens, label, list(classes)))
     test = court.sample(source, Split.TEST)
     names = sets_of(court, test)
     extras = {record.record_id: record.extras for record in court.records}
     groups = [str(extras.get(name, {}).get("group", name)) for name in test.records]
     sets = {
-        called: _take(
-            test, label, classes, table, [g if n == called else None for g, n in zip(groups, names, strict=True)]
-        )
+        called: _take(court, test, classes, [g if n == called else None for g, n in zip(groups, names, strict=True)])
         for called in dict.fromkeys(names)
     }
-    whole = _take(fit, label, classes, table, list(fit.records))
+    whole = _take(court, fit, classes, list(fit.records))
     return Text(classes, whole, sets, _suggested(test, sets.get("CUE"), classes))
 
 
@@ -106,10 +103,9 @@ def aligned(one: Judged, other: Judged) -> tuple[Int[np.ndarray, " s"], Int[np.n
 
 def read_train(court: Court, source: str, text: Text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(x, y, document) of the labelled tokens of TRAIN and FIT: all that guidance and its probe have learnt from."""
-    label, limit = label_of(court), court.experiment.protocol.test_tokens
+    limit = court.experiment.protocol.test_tokens
     train = read_sample(court.store(source), court.tokens, Split.TRAIN, court.hookpoint, limit)
-    table = np.array(control_table(court.experiment, court.tokens, label, list(text.classes)))
-    found = _take(train, label, text.classes, table, list(train.records))
+    found = _take(court, train, text.classes, list(train.records))
     return (
         np.concatenate([found.x.numpy(), text.fit.x.numpy()]),
         np.concatenate([found.y, text.fit.y]),
@@ -123,12 +119,15 @@ def cue_rate(text: Text, said: Int[np.ndarray, " k"]) -> Tally:
     return rate(said == text.suggested, cue.unit, cue.units)
 
 
-def _take(
-    sample: Sample, label: str, classes: tuple[str, ...], table: np.ndarray, units: list[str | None] | list[str]
-) -> Judged:
+@lru_cache(maxsize=2)
+def _controls(court: Court, classes: tuple[str, ...]) -> np.ndarray:
+    """By token id."""
+    return np.array(control_table(court.experiment, court.tokens, label_of(court), list(classes)))
+
+
+def _take(court: Court, sample: Sample, classes: tuple[str, ...], units: list[str | None] | list[str]) -> Judged:
     """The labelled tokens of the documents that have a unit."""
-    index = {value: i for i, value in enumerate(classes)}
-    y = np.array([index.get(value, -1) for value in sample.labels[label]])
+    y = places(sample.labels[label_of(court)], classes)
     document = sample.document.numpy()
     known = np.array([unit is not None for unit in units])
     names = np.unique([unit for unit in units if unit is not None])
@@ -139,7 +138,7 @@ def _take(
         rows=rows,
         x=sample.x[rows],
         y=y[rows],
-        control=table[sample.token_id[rows]],
+        control=_controls(court, classes)[sample.token_id[rows]],
         unit=number[document[rows]],
         names=tuple(names.tolist()),
         position=rows - starts[document[rows]],
@@ -149,5 +148,4 @@ def _take(
 def _suggested(sample: Sample, cue: Judged | None, classes: tuple[str, ...]) -> np.ndarray:
     if cue is None or "cue_label" not in sample.labels:
         return np.empty(0, np.int64)
-    index = {value: i for i, value in enumerate(classes)}
-    return np.array([index.get(value, -1) for value in sample.labels["cue_label"][cue.rows]])
+    return places(sample.labels["cue_label"][cue.rows], classes)

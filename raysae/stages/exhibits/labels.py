@@ -12,6 +12,7 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import Examination
 from raysae.stages.exhibits.alignment import plain, revive
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
+from raysae.stages.measure import by_variable, places
 from raysae.types import Metric
 
 NO_LABELS = "No factor is registered: the text has no labels, or none passed the audit."
@@ -77,20 +78,14 @@ def _coverage(exam: Examination) -> Plain | None:
 
 def _probe_f1(exam: Examination) -> np.ndarray:
     """TEST F1 of a linear probe for each registered factor, one probe per variable."""
-    by_variable: dict[str, list[str]] = {}
-    for variable, _, value in (name.partition("=") for name in exam.protocol.factors):
-        by_variable.setdefault(variable, []).append(value)
     found: dict[str, float] = {}
-    for variable, values in by_variable.items():
-        index = {value: i for i, value in enumerate(values)}
-        fit, test = (
-            np.array([index.get(value, -1) for value in part.labels[variable]]) for part in (exam.fit, exam.test)
-        )
+    for variable, values in by_variable(exam.protocol.factors).items():
+        fit, test = (places(part.labels[variable], values) for part in (exam.fit, exam.test))
         f1 = coverage.probe_f1(
             exam.fit.x.numpy(), fit, exam.fit.document.numpy(), exam.test.x.numpy(), test, count=len(values),
             seed=exam.seed("probe"),
         )  # fmt: skip
-        found |= {f"{variable}={value}": float(f1[i]) for value, i in index.items()}
+        found |= {f"{variable}={value}": float(f1[i]) for i, value in enumerate(values)}
     return np.array([found[name] for name in exam.protocol.factors])
 
 

@@ -18,7 +18,7 @@ from raysae.stages.court import Examination
 from raysae.stages.dictionaries import CONTROLLED, GUIDANCE, TWIN_UNGUIDED, UNGUIDED
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.designated import designated, others
-from raysae.stages.exhibits.judged import Judged, Text, cue_rate, judged, read_train
+from raysae.stages.exhibits.judged import Text, cue_rate, judged, read_train
 from raysae.stages.exhibits.labels import plain_tally, revive_tally
 from raysae.stages.measure import encode
 from raysae.store import Manifest, read_records
@@ -50,8 +50,9 @@ def _examine(exam: Examination) -> Plain | None:
     if exam.arm == UNGUIDED:
         tallies |= reader.control("baseline_control")
     if exam.arm == MAIN:
-        where = text.test.get("UNSEEN", text.test["SEEN"])
-        found["position_share"] = tripwires.position_share(probe.weights, reader.read(where), where.position)
+        where = "UNSEEN" if "UNSEEN" in text.test else "SEEN"
+        position = text.test[where].position
+        found["position_share"] = tripwires.position_share(probe.weights, reader.test(where), position)
         tallies |= reader.deleted()
         if exam.number == exam.experiment.train.seed_numbers[0]:
             tallies |= _without_sae(exam, text)
@@ -64,10 +65,14 @@ class _Latents:
 
     def __init__(self, exam: Examination, text: Text) -> None:
         self.exam, self.text, self.seed = exam, text, exam.court.seed("leakage")
-        self.fit = self.read(text.fit)
+        self.fit = csr_array(encode(exam.sae, text.fit.x).numpy())
+        self._test: dict[str, csr_array] = {}
 
-    def read(self, part: Judged) -> csr_array:
-        return csr_array(encode(self.exam.sae, part.x).numpy())
+    def test(self, split: str) -> csr_array:
+        """A set of TEST, which several probes read."""
+        if split not in self._test:
+            self._test[split] = csr_array(encode(self.exam.sae, self.text.test[split].x).numpy())
+        return self._test[split]
 
     def truth(self, name: str) -> tuple[dict[Key, Tally], probing.Probe]:
         """Probed for the label on every set, and on CUE for the label of the cue."""
@@ -75,7 +80,7 @@ class _Latents:
         probe = probing.fit(self.fit, text.fit.y, text.fit.unit, seed=self.seed)
         for split in (split for split in SETS if split in text.test):
             part = text.test[split]
-            said = probing.predict(probe, self.read(part))
+            said = probing.predict(probe, self.test(split))
             found[name, split] = (
                 cue_rate(text, said) if split == "CUE" else part.accuracy(said, part.y, len(text.classes))
             )
@@ -85,7 +90,8 @@ class _Latents:
         """Probed for control labels on SEEN."""
         text, seen = self.text, self.text.test["SEEN"]
         probe = probing.fit(self.fit, text.fit.control, text.fit.unit, seed=self.seed)
-        return {(name, "SEEN"): seen.accuracy(probing.predict(probe, self.read(seen)), seen.control, len(text.classes))}
+        said = probing.predict(probe, self.test("SEEN"))
+        return {(name, "SEEN"): seen.accuracy(said, seen.control, len(text.classes))}
 
     def permuted(self, name: str) -> dict[Key, Tally]:
         """Probed for labels that whole documents have exchanged, on the sets that bind."""
@@ -95,7 +101,7 @@ class _Latents:
         for split in (split for split in tripwires.BINDING if split in text.test):
             part = text.test[split]
             y = part.y[permuted_rows(part.unit, self.seed + 1)]
-            said = probing.predict(probe, self.read(part))
+            said = probing.predict(probe, self.test(split))
             found[name + tripwires.PERMUTED, split] = part.accuracy(said, y, len(text.classes))
         return found
 
@@ -107,7 +113,7 @@ class _Latents:
         for name, gone in (("designated", sought), ("random", others(self.exam, sought))):
             keep = np.ones(self.exam.sae.d_sae)
             keep[gone] = 0
-            fit, test = (csr_array(x * keep) for x in (self.fit, self.read(seen)))
+            fit, test = (csr_array(x * keep) for x in (self.fit, self.test("SEEN")))
             probe = probing.fit(fit, text.fit.y, text.fit.unit, seed=self.seed)
             found[f"guided_without_{name}", "SEEN"] = seen.accuracy(
                 probing.predict(probe, test), seen.y, len(text.classes)

@@ -17,14 +17,6 @@ HOPELESS_DRAWS = 2
 a null's latents is too far from it."""
 
 
-def by_variable(units: Sequence[str]) -> dict[str, list[str]]:
-    """Registered `variable=value` units: variable -> its values, both in their order."""
-    found: dict[str, list[str]] = {}
-    for variable, _, value in (unit.partition("=") for unit in units):
-        found.setdefault(variable, []).append(value)
-    return found
-
-
 @dataclass(frozen=True, eq=False)
 class PairTokens:
     """All pairs of one variable, tokenized; tensors are int64, rows are pairs."""

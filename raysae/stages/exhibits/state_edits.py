@@ -20,8 +20,8 @@ from raysae.falsification.metrics.matching import permuted_rows
 from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Court, Examination
 from raysae.stages.exhibits.base import Plain
-from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, by_variable
-from raysae.stages.measure import Sample
+from raysae.stages.exhibits.pairs import HOPELESS_DRAWS
+from raysae.stages.measure import Sample, by_variable
 from raysae.stages.seal import pair_seed
 from raysae.stages.states import truth
 from raysae.types import Split

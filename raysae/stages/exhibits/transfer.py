@@ -8,7 +8,7 @@ from raysae.saes import SparseAutoencoder, cut_back
 from raysae.stages.capture import MAIN
 from raysae.stages.court import Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
-from raysae.stages.measure import decode, encode
+from raysae.stages.measure import decode, encode, mean_active
 from raysae.types import Metric
 
 NO_OTHER_RUN = "No other run is named; type protocol.transfer_from=<run folder>."
@@ -31,8 +31,8 @@ def explained(exam: Examination, sae: SparseAutoencoder) -> tuple[np.ndarray, fl
 
 def at_most(sae: SparseAutoencoder, exam: Examination) -> SparseAutoencoder:
     """`sae`, cut back on FIT to the L0 that the examined SAE has there if it has more."""
-    l0 = float((exam.fit_latents != 0).sum(dim=1).double().mean())
-    found = float((encode(sae, exam.fit.x) != 0).sum(dim=1).double().mean())
+    l0 = mean_active(exam.fit_latents)
+    found = mean_active(encode(sae, exam.fit.x))
     return sae if found <= EXCESS * l0 else cut_back(sae, l0, exam.fit.x)
 
 

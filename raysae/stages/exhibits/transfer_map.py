@@ -109,25 +109,21 @@ def words(court: Court, texts: dict[str, str]) -> tuple[np.ndarray, int]:
 def _places(court: Court, texts: dict[str, str], prefix: str) -> list[Place]:
     word, count = words(court, texts)
     found = []
-    for arm in (MAIN, *elsewhere(court.experiment)):
+    points = {arm: court.experiment.arm(arm).hookpoint for arm in (MAIN, *elsewhere(court.experiment))}
+    for arm in sorted(points, key=lambda arm: (points[arm].layer, str(points[arm]))):
         codes: list[Code] = []
         floors: dict[str, list[Code]] = {name: [] for name in FLOORS}
         for number in islice(court.experiment.train.seed_numbers, SEEDS):
             exam = court.examine(arm, number)
             codes.append(pooled(sparse_code(exam.test_latents.split(ROWS), exam.alive), word, count))
             for name in FLOORS:
-                null = floor(court.experiment, name, number, exam.sae, exam.alive, exam.fit)
+                null = floor(court.experiment, name, number, exam.sae, exam.alive, exam.fit_latents, exam.fit.x)
                 alive = sparsity.alive_latents(encode(null, exam.fit.x), court.protocol.alive_rate)
                 code = sparse_code(encode(null, exam.test.x).split(ROWS), alive)
                 floors[name].append(pooled(code, word, count))
             exam.release()
-        found.append(Place(f"{prefix}{court.experiment.arm(arm).hookpoint}", codes, floors))
-    return sorted(found, key=lambda place: _layer(place.name))
-
-
-def _layer(name: str) -> tuple[int, str]:
-    point = name.rpartition(" ")[2]
-    return int(point.split(".")[1]), point
+        found.append(Place(f"{prefix}{points[arm]}", codes, floors))
+    return found
 
 
 def _plain(cell: Cell) -> Plain:
