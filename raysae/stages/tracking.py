@@ -1,4 +1,5 @@
-"""Weights & Biases, where a run asks for it: one run of theirs per stage, grouped by experiment.
+"""Weights & Biases and TensorBoard, where a run asks: a run of the former per stage, grouped by experiment, and for the
+latter the training curves of every SAE.
 
 What stands there is copied from the run folder after the stage, so nothing here can change a result, and what goes
 wrong here stops none. The key comes from the environment and goes nowhere.
@@ -6,6 +7,7 @@ wrong here stops none. The key comes from the environment and goes nowhere.
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,18 +32,19 @@ def check(experiment: Experiment) -> None:
 
 def track(experiment: Experiment, folder: RunFolder, stage: str, seconds: float) -> str | None:
     """Log a finished stage; returns a line about what went wrong, if anything did."""
-    if experiment.tracking.wandb == "off":
-        return None
-    for name, value in (("WANDB_SILENT", "true"), ("WANDB_ERROR_REPORTING", "false")):
-        os.environ.setdefault(name, value)
     try:
-        _log(experiment, folder, stage, seconds)
+        if experiment.tracking.tensorboard and stage == "train":
+            _draw(experiment, folder)
+        if experiment.tracking.wandb != "off":
+            _log(experiment, folder, stage, seconds)
     except Exception as error:  # whatever it is, the stage is done and its files are there
         return f"tracking: {stage} was not logged ({' '.join(str(error).split())[:200]})"
     return None
 
 
 def _log(experiment: Experiment, folder: RunFolder, stage: str, seconds: float) -> None:
+    for name, value in (("WANDB_SILENT", "true"), ("WANDB_ERROR_REPORTING", "false")):
+        os.environ.setdefault(name, value)
     import wandb
 
     with wandb.init(
@@ -60,6 +63,24 @@ def _log(experiment: Experiment, folder: RunFolder, stage: str, seconds: float) 
         run.summary.update({"seconds": seconds, **SUMMARIES.get(stage, lambda _: {})(folder)})
         if stage == "report":
             run.log_artifact(_artifact(experiment, folder))
+
+
+def _draw(experiment: Experiment, folder: RunFolder) -> None:
+    """`out/tensorboard/<experiment>/<arm>/<seed>`, in the place of what an earlier run of that name left."""
+    from tensorboardX import SummaryWriter
+
+    home = folder.root.parent / "tensorboard" / experiment.name
+    shutil.rmtree(home, ignore_errors=True)
+    for path, history in _histories(folder):
+        with SummaryWriter(str(home / path)) as writer:
+            for name, values in history.items():
+                for step, value in zip(history["step"], values, strict=False):
+                    writer.add_scalar(name, value, int(step))
+
+
+def _histories(folder: RunFolder) -> Iterator[tuple[str, dict[str, list[float]]]]:
+    for path in sorted(folder.sae.rglob("history.json")):
+        yield str(path.parent.relative_to(folder.sae)), json.loads(path.read_text())
 
 
 def _counts(*parts: str) -> Callable[[RunFolder], dict[str, Any]]:
@@ -81,9 +102,7 @@ def _training(folder: RunFolder) -> Iterator[dict[str, float]]:
     """The curves of every SAE, a row per point."""
     from raysae.stages.cotrain import HISTORY_STEPS
 
-    for path in sorted(folder.sae.rglob("history.json")):
-        name = str(path.parent.relative_to(folder.sae))
-        history: dict[str, list[float]] = json.loads(path.read_text())
+    for name, history in _histories(folder):
         for place in range(max((len(values) for values in history.values()), default=0)):
             now = {f"{name}/{key}": values[place] for key, values in history.items() if place < len(values)}
             yield {"step": (place + 1) * HISTORY_STEPS, **now}

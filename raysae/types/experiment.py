@@ -166,6 +166,8 @@ class TrackingConfig(Part):
     project: str = "raysae"
     entity: str | None = None
     """Null: the key's own."""
+    tensorboard: bool = False
+    """Write the training curves of every SAE to `out/tensorboard`."""
 
 
 class Experiment(Part):

@@ -1,4 +1,4 @@
-"""Weights & Biases offline: what is logged, that the key is nowhere, and that nothing of it can stop a run."""
+"""Weights & Biases offline and TensorBoard: what is logged, the key nowhere, and nothing of it that stops a run."""
 
 import json
 import struct
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboardX.proto.event_pb2 import Event
 from wandb.proto import wandb_internal_pb2
 
 from raysae.stages import tracking
@@ -63,7 +64,9 @@ def tracked(undisturbed: Path, tiny_config: Path, tmp_path_factory: pytest.TempP
     copy_before("train", undisturbed, out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(tracking.KEY, SECRET)
-        done = in_process("run", str(tiny_config), *overrides(out), "tracking.wandb=offline")
+        done = in_process(
+            "run", str(tiny_config), *overrides(out), "tracking.wandb=offline", "tracking.tensorboard=true"
+        )
     assert done.returncode == 0, done.stderr
     assert "was not logged" not in done.stdout
     return out / "tiny"
@@ -89,6 +92,31 @@ def test_curves_numbers_and_verdict_are_those_of_the_run_folder(tracked: Path) -
     verdict = json.loads((tracked / "verdict.json").read_text())
     assert found["decide"]["summary"]["outcome"] == verdict["outcome"]
     assert found["decide"]["summary"]["alignment/outcome"] == verdict["criteria"]["alignment"]["outcome"]
+
+
+def test_tensorboard_reads_the_curves_of_every_sae(tracked: Path) -> None:
+    for path in (tracked / "sae").rglob("history.json"):
+        home = tracked.parent / "tensorboard" / "tiny" / path.parent.relative_to(tracked / "sae")
+        (file,) = home.iterdir()
+        assert file.name.startswith("events.out.tfevents.")
+        drawn: dict[str, list[tuple[int, float]]] = {}
+        for event in events(file):
+            for value in event.summary.value:
+                drawn.setdefault(value.tag, []).append((event.step, value.simple_value))
+        history = json.loads(path.read_text())
+        assert drawn.keys() == history.keys()
+        for name, points in drawn.items():
+            assert [step for step, _ in points] == history["step"] == [25, 50, 75, 80]
+            assert [value for _, value in points] == pytest.approx(history[name])
+
+
+def events(path: Path) -> Iterator[Event]:
+    """Of a file of records: length, its checksum, data, their checksum."""
+    data, place = path.read_bytes(), 0
+    while place < len(data):
+        (length,) = struct.unpack("<Q", data[place : place + 8])
+        yield Event.FromString(data[place + 12 : place + 12 + length])
+        place += 16 + length
 
 
 def test_report_seal_verdict_and_every_manifest_are_one_artifact(tracked: Path) -> None:
