@@ -21,6 +21,7 @@ import numpy as np
 from raysae.models.capture import width
 from raysae.models.load import describe, load_model, model_inputs, random_twin
 from raysae.stages.forward import Forward
+from raysae.stages.gauges import count_tokens
 from raysae.stages.pieces import pieces
 from raysae.stages.preflight import check_room
 from raysae.stages.progress import StageProgress
@@ -213,6 +214,7 @@ class Capturer:
             for portion in portions([len(ids) for _, ids, _ in documents], most):
                 chosen = documents[portion.start : portion.stop]
                 values = forward([ids for _, ids, _ in chosen])
+                count_tokens("capture", sum(len(ids) for _, ids, _ in chosen))
                 if written is not None:
                     written.result()
                 written = beside.submit(keep, token_columns(portion.start, chosen), values)

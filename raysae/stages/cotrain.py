@@ -9,6 +9,7 @@ the least step of the group, and an SAE that is further waits until the stream h
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from raysae.stages.gauges import count_tokens, show_training
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, make_trainer
 from raysae.stages.stream import shared
@@ -65,6 +66,11 @@ class Course:
         score = fvu if k == self.job.sae.k else None
         self.checkpoints.save(tensors, {"trainer": header, "history": self.history}, score)
 
+    def show(self) -> None:
+        """The last point of the curves, to whoever watches the cluster."""
+        out = self.job.out
+        show_training(f"{out.parent.name}/{out.name}", self.history["loss"][-1], self.history["fvu"][-1])
+
     def say(self) -> str:
         fvu, l0 = (self.history[name][-1] for name in ("fvu", "l0"))
         return f"{self.job.name}: fvu {fvu:.3f}, l0 {l0:.1f}"
@@ -101,12 +107,17 @@ def train_together(
         for course in courses:
             if course.trainer.steps_done == step < course.job.train.steps:
                 course.step(shards, place, guides, mine.start)
+        if place.rank == 0:
+            count_tokens("train", len(batch))
         if halt.now():
             for course in courses:
                 if place.rank == 0 and course.trainer.steps_done:
                     course.save()
             break
         if (step + 1) % HISTORY_STEPS == 0 or step + 1 == last:
+            if place.rank == 0:
+                for course in courses:
+                    course.show()
             done = sum(course.trainer.steps_done for course in courses)
             yield done, courses[0].say() + (f" (and {len(courses) - 1} more)" if courses[1:] else "")
     else:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from raysae.errors import BadInput, RaysaeError, Refused
+from raysae.stages.gauges import show_queue
 from raysae.stages.usage import Process, Used, hear
 
 LOGICAL_CPUS = 4
@@ -131,11 +132,13 @@ def map_blocks(
         num_cpus=cpus,
         num_gpus=gpus or None,
     )
-    for row in results.iter_rows():
+    show_queue(worker.__name__, len(items))
+    for answered, row in enumerate(results.iter_rows(), 1):
         answer = json.loads(row["answer"])
         hear(answer["process"], Used(*answer["used"]))
         if "error" in answer:
             raise revive(answer)
+        show_queue(worker.__name__, len(items) - answered)
         yield answer["value"]
 
 

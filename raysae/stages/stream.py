@@ -18,6 +18,7 @@ import numpy as np
 
 from raysae.errors import RaysaeError
 from raysae.stages.capture import Job, fingerprints, make_forward, twin_seed
+from raysae.stages.gauges import count_tokens
 from raysae.stages.resources import actor_pool, connect, local_mode, revive
 from raysae.stages.usage import Process
 from raysae.store import RunFolder, TokenStore
@@ -90,6 +91,7 @@ class Streamer:
         begin, end = bisect_right(starts, first) - 1, bisect_left(starts, first + rows)
         documents = [ids[starts[i] : starts[i + 1]] for i in range(begin, end)]
         ((point, values),) = self.forward(documents).items()
+        count_tokens("capture", len(values))
         skipped = first - starts[begin]
 
         def place(row: int) -> str:
