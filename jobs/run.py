@@ -2,7 +2,7 @@
 
     ray job submit --working-dir . -- python jobs/run.py CONFIG [--stage NAME] [--override REASON] [key=value ...]
 
-The same road as `raysae run`, on the cluster the job was submitted to. Give `out=` a folder that every node sees.
+The same road as `raysae run`, on the cluster the job was submitted to. Give `out=` a folder that every node sees, or s3://bucket/runs.
 """
 
 import argparse

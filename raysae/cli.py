@@ -16,9 +16,23 @@ app = typer.Typer(
     help="Train sparse autoencoders on language models that reason, then try to disprove what they found.",
 )
 
+
+def _place(text: str) -> Path:
+    """A folder, or the working copy of one on an object store."""
+    from raysae.errors import BadInput
+    from raysae.types.place import place
+
+    try:
+        return Path(place(str(text)))
+    except ValueError as error:
+        raise BadInput(*str(error).split("; ", 2)) from error
+
+
 Config = Annotated[Path, typer.Argument(help="The experiment, a YAML file.")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value, for example sae.k=16 out=/data/runs")]
-Folder = Annotated[Path, typer.Argument(help="A run folder, for example runs/quickstart.")]
+Folder = Annotated[
+    Path, typer.Argument(parser=_place, help="A run folder: runs/quickstart, s3://bucket/runs/quickstart.")
+]
 
 
 @app.command()
@@ -115,10 +129,12 @@ def protocol(config: Config, overrides: Overrides = None) -> None:
     from raysae.falsification import choose_criteria, power, power_before, read, refuse_underpowered
     from raysae.pipeline import check
     from raysae.store import RunFolder
+    from raysae.store.mirror import fetch
     from raysae.types.loading import load
 
     experiment = load(config, overrides or ())
     check(experiment)
+    fetch(RunFolder(experiment).root, activations=False)
     path = RunFolder(experiment).protocol
     sealed = read(path) if path.is_file() else None
     criteria = sealed.criteria if sealed else choose_criteria(experiment.protocol.criteria)
@@ -162,11 +178,15 @@ def datasets() -> None:
 
 
 @app.command()
-def ledger(out: Annotated[Path, typer.Argument(help="The folder that holds the run folders.")] = Path("runs")) -> None:
+def ledger(
+    out: Annotated[Path, typer.Argument(parser=_place, help="The folder that holds the run folders.")] = Path("runs"),
+) -> None:
     """Every decision ever taken in a runs folder; the hash chain is checked on the way."""
     from raysae.errors import BadInput
     from raysae.store import Ledger
+    from raysae.store.mirror import fetch_ledger
 
+    fetch_ledger(out)
     path = out / "ledger.jsonl"
     if not path.is_file():
         raise BadInput(
@@ -180,7 +200,9 @@ def verify(folder: Folder) -> None:
     """Re-hash every block, check the seal and the ledger; exits 5 and names the file if anything changed."""
     from raysae.errors import Refused
     from raysae.stages.verify import verify as verify_folder
+    from raysae.store.mirror import fetch
 
+    fetch(folder)
     problems = verify_folder(folder)
     if problems:
         raise Refused("; ".join(problems))
@@ -189,7 +211,7 @@ def verify(folder: Folder) -> None:
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder, or the folder of one SAE.")],
+    run: Annotated[Path, typer.Argument(parser=_place, help="A run folder, or the folder of one SAE.")],
     out: Annotated[Path, typer.Argument(help="A new folder.")],
     to: Annotated[str, typer.Option(help="saelens, sparsify or dictionary_learning.")] = "saelens",
     arm: Annotated[str, typer.Option(help="Which arm of the run.")] = "main",
@@ -197,7 +219,9 @@ def export(
 ) -> None:
     """Write one SAE for another library, with a model card."""
     from raysae.stages.export import export as export_sae
+    from raysae.store.mirror import fetch
 
+    fetch(run, activations=False)
     sae = export_sae(run, to, out, arm, seed)
     terminal.say(f"{out}: {sae.architecture}, {sae.d_in} -> {sae.d_sae}, as {to} reads it")
 

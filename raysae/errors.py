@@ -36,6 +36,16 @@ class NoRoom(RaysaeError):
         )
 
 
+class Unreachable(RaysaeError):
+    """An object store that stopped answering. The working copy is whole."""
+
+    def __init__(self, url: str, reason: str, here: object) -> None:
+        super().__init__(
+            f"{url} does not answer any more ({reason}); everything is in {here}; "
+            "type the same command again to send what is missing"
+        )
+
+
 class Stopped(RaysaeError):
     """The process was asked to end and left everything so that the same command goes on."""
 

@@ -9,6 +9,7 @@ from raysae.errors import BadInput
 from raysae.stages import tracking
 from raysae.stages.claim import claim, identity, stored_override
 from raysae.store import Manifest, RunFolder, holds
+from raysae.store.mirror import fetch, followed
 from raysae.types import Experiment, Outcome, Verdict
 from raysae.types.loading import beside
 
@@ -46,6 +47,11 @@ def run(experiment: Experiment, reporter: Any, until: str = "report", override: 
     gate is closed.
     """
     folder = RunFolder(experiment)
+    with followed(folder.root, reporter.line):
+        return _run(experiment, folder, reporter, until, override)
+
+
+def _run(experiment: Experiment, folder: RunFolder, reporter: Any, until: str, override: str | None) -> Verdict | None:
     if until == "report" and is_finished(experiment, folder):
         check_other_run(experiment, folder)
         reporter.line(
@@ -147,6 +153,8 @@ def check_inputs(experiment: Experiment) -> None:
 def check_other_run(experiment: Experiment, folder: RunFolder) -> None:
     """BadInput for a run that transfer or its map cannot hold against this one, Refused for another than the sealed."""
     config = experiment.protocol
+    for other in filter(None, (config.transfer_from, config.map_from)):
+        fetch(other)
     if config.transfer_from is None and config.map_from is None and "transfer" not in config.criteria:
         return
     from raysae.falsification.protocol import read as read_protocol
@@ -175,7 +183,9 @@ def amend(experiment: Experiment, reason: str) -> str:
     from raysae.stages.claim import amend as amend_claim
 
     check(experiment)
-    return amend_claim(experiment, RunFolder(experiment), reason)
+    folder = RunFolder(experiment)
+    with followed(folder.root, lambda line: None):
+        return amend_claim(experiment, folder, reason)
 
 
 def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -> None:

@@ -6,12 +6,17 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
+from typing import BinaryIO
 
 from raysae.errors import Refused
+from raysae.store.atomic import write_atomic
 from raysae.types import LedgerEvent, RunRecord
 from raysae.types.experiment import canonical_json
 
+LEDGER = "ledger.jsonl"
 GENESIS = "0" * 64
 """What the first line names as its predecessor."""
 
@@ -27,16 +32,31 @@ class Ledger:
     def append(self, entry: Entry) -> str:
         """Add a line and return its hash. Refused if the chain is already broken: nothing is built on it."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # two experiments may end in the same folder at the same moment
+        with self._locked() as file:  # two experiments may end in the same folder at the same moment
             previous = next(iter(deque((digest for digest, _ in self._verified()), maxlen=1)), GENESIS)
-            plain = entry.model_dump(mode="json")
-            digest = _digest(previous, plain)
-            line = canonical_json({"previous": previous, "record": plain, "sha256": digest}) + "\n"
-            file.write(line.encode())
+            digest, line = _line(previous, entry.model_dump(mode="json"))
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
         return digest
+
+    def merge(self, theirs: bytes) -> bytes:
+        """Go on from another copy of this ledger: its lines, then those that only this one has, chained anew. Returns
+        what is in the file then. Refused if either chain is broken."""
+        if not theirs and not self.path.is_file():
+            return b""
+        with self._locked():
+            mine = self.path.read_bytes()
+            if not mine.startswith(theirs):
+                ours, others = mine.splitlines(keepends=True), theirs.splitlines(keepends=True)
+                shared = len(list(takewhile(lambda pair: pair[0] == pair[1], zip(ours, others, strict=False))))
+                deque(self._read(mine), maxlen=0)
+                previous = deque((digest for digest, _ in self._read(theirs)), maxlen=1).pop()
+                for own in ours[shared:]:
+                    previous, line = _line(previous, json.loads(own)["record"])
+                    theirs += line
+                write_atomic(self.path, mine := theirs)
+        return mine
 
     def entries(self) -> list[Entry]:
         """All lines, the chain checked; Refused names the first bad one."""
@@ -54,11 +74,22 @@ class Ledger:
         """How often a sealed protocol has been decided."""
         return sum(record.protocol_sha256 == protocol_sha256 for record in self.records())
 
+    @contextmanager
+    def _locked(self) -> Iterator[BinaryIO]:
+        """The file, nobody else's until the end; made if it is not there."""
+        while True:
+            with self.path.open("a+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if os.path.samestat(os.fstat(file.fileno()), self.path.stat()):  # else merged while it was waited for
+                    yield file
+                    return
+
     def _verified(self) -> Iterator[tuple[str, Entry]]:
-        if not self.path.is_file():
-            return
+        return self._read(self.path.read_bytes() if self.path.is_file() else b"")
+
+    def _read(self, data: bytes) -> Iterator[tuple[str, Entry]]:
         previous = GENESIS
-        for number, line in enumerate(self.path.read_text(encoding="utf-8").split("\n")[:-1], 1):
+        for number, line in enumerate(data.decode("utf-8").split("\n")[:-1], 1):
             try:
                 plain = json.loads(line)
                 intact = plain["previous"] == previous and plain["sha256"] == _digest(previous, plain["record"])
@@ -72,6 +103,12 @@ class Ledger:
                 raise Refused(f"{self.path}:{number}: the hash chain is broken here; restore the file from a copy")
             previous = plain["sha256"]
             yield previous, entry
+
+
+def _line(previous: str, record: object) -> tuple[str, bytes]:
+    """(its hash, the line)."""
+    digest = _digest(previous, record)
+    return digest, (canonical_json({"previous": previous, "record": record, "sha256": digest}) + "\n").encode()
 
 
 def _digest(previous: str, record: object) -> str:

@@ -1,6 +1,6 @@
 """The layout of a run folder, in one place."""
 
-from raysae.store.ledger import Ledger
+from raysae.store.ledger import LEDGER, Ledger
 from raysae.types import Experiment
 
 
@@ -26,4 +26,4 @@ class RunFolder:
         self.report = self.root / "report.html"
         self.resources = self.root / "resources.json"
         self.speeds = self.root.parent / "speeds.json"
-        self.ledger = Ledger(self.root.parent / "ledger.jsonl")
+        self.ledger = Ledger(self.root.parent / LEDGER)

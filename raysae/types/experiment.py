@@ -16,6 +16,7 @@ from raysae.types.hookpoint import HookPoint
 from raysae.types.learning import LossConfig, RivalConfig, SAEConfig, SweepConfig, TrainConfig
 from raysae.types.overhead import OverheadConfig
 from raysae.types.part import RUN_ONLY, Part, identity_of
+from raysae.types.place import Place
 from raysae.types.text import CorpusConfig, QualityConfig, TokenizerConfig
 
 
@@ -150,9 +151,9 @@ class ProtocolConfig(Part):
     """Tokens that a solution may have."""
     stand_in: str | None = None
     """A null of the table that takes the real arm's place, to see that nothing comes of it."""
-    transfer_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    transfer_from: Annotated[Place | None, Field(json_schema_extra=RUN_ONLY)] = None
     """Folder of a finished run whose SAEs `transfer` judges on this run's TEST; its content is sealed."""
-    map_from: Annotated[Path | None, Field(json_schema_extra=RUN_ONLY)] = None
+    map_from: Annotated[Place | None, Field(json_schema_extra=RUN_ONLY)] = None
     """Folder of a finished run on another model and the same text, for `transfer_map`; its content is sealed."""
     actors: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """Actors that examine SAEs; how many changes no number."""
@@ -175,8 +176,8 @@ class Experiment(Part):
 
     name: Annotated[str, Field(pattern=r"^[\w.-]+$", json_schema_extra=RUN_ONLY)]
     """Folder name under `out`; default: the YAML's file name."""
-    out: Annotated[Path, Field(json_schema_extra=RUN_ONLY)] = Path("runs")
-    """Folder that holds the run folders and the ledger."""
+    out: Annotated[Place, Field(json_schema_extra=RUN_ONLY)] = Path("runs")
+    """Folder that holds the run folders and the ledger, or its address on an object store (s3://, gs://)."""
     seed: int = 0
     """Everything random derives from it, each consumer through its own named stream (`stream_seed`)."""
     corpus: CorpusConfig = CorpusConfig()

@@ -71,3 +71,41 @@ def test_a_removed_tail_is_seen_by_who_knows_the_record(tmp_path: Path) -> None:
     ledger.append(record("b"))
     ledger.path.write_text(ledger.path.read_text().split("\n")[0] + "\n")
     assert [line.experiment for line in ledger.records()] == ["a"]
+
+
+def grown(path: Path, *names: str) -> Ledger:
+    ledger = Ledger(path)
+    for name in names:
+        ledger.append(record(name))
+    return ledger
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "both"),
+    [
+        ("ab", "", "ab"),
+        ("", "ab", "ab"),
+        ("ab", "abc", "abc"),
+        ("abc", "ab", "abc"),
+        ("abc", "abd", "abdc"),
+        ("a", "b", "ba"),
+    ],
+)
+def test_merged_ledgers_hold_the_lines_of_both_in_one_chain(tmp_path: Path, mine: str, theirs: str, both: str) -> None:
+    here, there = grown(tmp_path / "mine.jsonl", *mine), grown(tmp_path / "theirs.jsonl", *theirs)
+    data = there.path.read_bytes() if theirs else b""
+    assert here.merge(data) == here.path.read_bytes()
+    assert "".join(line.experiment for line in here.records()) == both
+    here.append(record("z"))
+    assert "".join(line.experiment for line in here.records()) == f"{both}z"
+
+
+def test_nothing_is_merged_with_a_broken_chain(tmp_path: Path) -> None:
+    here = grown(tmp_path / "mine.jsonl", "a", "b")
+    before = here.path.read_bytes()
+    broken = grown(tmp_path / "theirs.jsonl", "a", "c", "d").path.read_bytes().replace(b'"c"', b'"e"')
+    with pytest.raises(Refused, match="the hash chain is broken here"):
+        here.merge(broken)
+    assert here.path.read_bytes() == before
+    assert Ledger(tmp_path / "none.jsonl").merge(b"") == b""
+    assert not (tmp_path / "none.jsonl").exists()
