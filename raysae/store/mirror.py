@@ -45,6 +45,16 @@ class Mine(NamedTuple):
     """Nanoseconds since 1970."""
 
 
+class Note(NamedTuple):
+    """Who wrote on the store last."""
+
+    machine: str
+    copy: str
+    """Of its working copies: what the store holds came from this one."""
+    writes: bool
+    """Still at it, if it was heard of lately."""
+
+
 class Mirror:
     """The run folder `root`, a working copy, and its place on the store. OSError where the store does not answer."""
 
@@ -53,38 +63,42 @@ class Mirror:
         self.writer = f".{root.name}.writer.json"
         self.memory = root.with_name(f".{root.name}.mirror.json")
         self._busy = threading.Lock()
+        self._copy = uuid.uuid4().hex
         self._sent: dict[str, Mine] = {}
         """Here, of what the store has."""
         self._seen: dict[str, Seen] = {}
         """There, when it was last looked at."""
+        self._recall()
 
     def hold(self) -> None:
-        """Refused while another machine writes here."""
-        note = self.around.look(self.writer)
-        if note is not None:
-            last, silent = json.loads(self.around.read(self.writer)), max(time.time() - note.changed, 0)
-            if last["machine"] != MACHINE and last["writes"] and silent < SILENCE:
+        """Pull, and write here from now on. Refused while another machine does."""
+        last, seen = self._last(), self.around.look(self.writer)
+        if last and seen and last.writes and last.machine != MACHINE:
+            silent = max(time.time() - seen.changed, 0)
+            if silent < SILENCE:
                 raise Refused(
-                    f"{self.remote.url} is being written by {last['machine']}, last heard of {silent:.0f} s ago; "
+                    f"{self.remote.url} is being written by {last.machine}, last heard of {silent:.0f} s ago; "
                     f"allowed: one machine at a time; stop it, or wait {SILENCE:.0f} s if it is gone"
                 )
+        self.pull()
         self.say(writes=True)
 
     def say(self, writes: bool) -> None:
         """That this machine writes here, or no more."""
-        self.around.write(self.writer, json.dumps({"machine": MACHINE, "writes": writes}).encode())
+        self.around.write(self.writer, json.dumps(Note(MACHINE, self._copy, writes)._asdict()).encode())
 
     def pull(self, activations: bool | None = None) -> None:
         """Make the copy what the store holds; without the activations if not asked for, null: if the run is finished.
 
-        What only the copy has stays where nobody else wrote meanwhile: a run of this machine that was killed had not
-        sent it yet.
+        Where the store came from this very copy, only what was never fetched is missing, and what was not sent yet, by
+        a run that was killed or is still at it, stays.
         """
         with self._busy:
-            self._recall()
-            there = self.remote.listing()
-            changed = {name for name, seen in there.items() if self._seen.get(name) != seen}
-            if changed or self._seen.keys() - there.keys():
+            last, there = self._last(), self.remote.listing()
+            if last is None or last.copy == self._copy:
+                changed = there.keys() - self._sent.keys() - self._local().keys()
+            else:
+                changed = {name for name, seen in there.items() if self._seen.get(name) != seen}
                 for name in self._local().keys() - there.keys():
                     (self.root / name).unlink()
             wanted = not there.keys() >= FINISHED if activations is None else activations
@@ -93,11 +107,8 @@ class Mirror:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda name: self.remote.fetch(name, there[name]), changed))
             here = self._local()
-            self._sent = {
-                name: here[name] if name in changed else self._sent[name]
-                for name in there
-                if name in changed or name in self._sent
-            }
+            known = {name: here[name] for name in changed if name in here}
+            self._sent = {name: facts for name, facts in self._sent.items() if name in there} | known
             self._seen = {name: there[name] for name in self._sent}
             self._remember()
             _merge_ledger(self.around)
@@ -106,6 +117,12 @@ class Mirror:
         """Send what is new, oldest first, and remove what is gone; `settled` leaves out what is newer than this call,
         and so all that might name a file which the walk over the folder came too early for."""
         with self._busy:
+            last = self._last()
+            if last is not None and last.copy != self._copy:
+                raise Refused(
+                    f"{self.remote.url} was taken over by {last.machine}; nothing of this machine is sent any more; "
+                    f"what it made is in {self.root}"
+                )
             horizon = self._now() if settled else time.time_ns()
             here = self._local()
             new = sorted(
@@ -144,15 +161,21 @@ class Mirror:
         probe.touch()
         return probe.stat().st_mtime_ns
 
+    def _last(self) -> Note | None:
+        told = self.around.read(self.writer)
+        return Note(**json.loads(told)) if told else None
+
     def _recall(self) -> None:
-        """What an earlier process of this machine knew."""
+        """What an earlier process of this machine knew of this copy."""
         if self.memory.is_file():
-            known = json.loads(self.memory.read_text())
-            self._sent = {name: Mine(*facts) for name, (facts, _) in known.items()}
-            self._seen = {name: Seen(*facts) for name, (_, facts) in known.items()}
+            told = json.loads(self.memory.read_text())
+            self._copy = told["copy"]
+            self._sent = {name: Mine(*facts) for name, (facts, _) in told["files"].items()}
+            self._seen = {name: Seen(*facts) for name, (_, facts) in told["files"].items()}
 
     def _remember(self) -> None:
-        write_json(self.memory, {name: (self._sent[name], seen) for name, seen in self._seen.items()})
+        files = {name: (self._sent[name], seen) for name, seen in self._seen.items()}
+        write_json(self.memory, {"copy": self._copy, "files": files})
 
 
 @contextmanager
@@ -212,7 +235,6 @@ def _opened(root: Path) -> Mirror:
     with at_first(url_of(root) or ""):
         mirror = Mirror(root)
         mirror.hold()
-        mirror.pull()
     return mirror
 
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,10 +62,10 @@ class Remote:
             stream.write(data)
 
     def fetch(self, name: str, seen: Seen) -> None:
-        """Into the working copy, wholly or not at all, as old as it is there."""
+        """Into the working copy, wholly or not at all, as old as it is there; nothing, if it is gone by now."""
         from pyarrow.fs import LocalFileSystem, copy_files
 
-        with beside(self.here / name) as temporary:
+        with suppress(FileNotFoundError), beside(self.here / name) as temporary:
             copy_files(f"{self.base}/{name}", str(temporary), self.files, LocalFileSystem())
             os.utime(temporary, (seen.changed, seen.changed))
             move(temporary, self.here / name)

@@ -7,6 +7,7 @@ where the protocol does.
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,11 +187,38 @@ def test_another_machine_goes_on_and_the_first_one_sees_it(machines: tuple[Machi
 def test_what_a_killed_run_had_not_sent_is_not_lost(machines: tuple[Machine, Machine], store: Path) -> None:
     root = machines[0].at_work()
     write_json(root / "experiment.json", 0)
-    Mirror(root).push()
+    killed = Mirror(root)
+    killed.hold()
+    killed.push()
     write(root)
+    write_json(root / "experiment.json", 1)
+    fetch(root)  # a reader beside the run, or after it
+    assert json.loads((root / "experiment.json").read_text()) == 1
     with followed(root, quiet):
         assert Manifest.exists(root / "activations/main")
     assert files(store / "run") == files(root)
+
+
+def test_a_copy_that_is_lost_is_made_again(machines: tuple[Machine, Machine], store: Path) -> None:
+    root = machines[0].at_work()
+    with followed(root, quiet):
+        write(root)
+    shutil.rmtree(machines[0].disk)
+    with followed(root, quiet):
+        assert files(root) == files(store / "run")
+
+
+def test_a_machine_that_was_taken_for_dead_sends_nothing_any_more(
+    machines: tuple[Machine, Machine], store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "SILENCE", 0)
+    root = machines[0].at_work()
+    with pytest.raises(Refused, match=f"taken over by second; .*is in {root}"), followed(root, quiet):
+        write_json(root / "experiment.json", "first")
+        with followed(other := machines[1].at_work(), quiet):
+            write_json(other / "experiment.json", "second")
+    assert json.loads((store / "run/experiment.json").read_text()) == "second"
+    assert json.loads((root / "experiment.json").read_text()) == "first"
 
 
 def test_of_a_finished_run_the_activations_stay_there_until_they_are_asked_for(
@@ -218,10 +246,6 @@ def test_one_machine_at_a_time_until_it_is_silent(machines: tuple[Machine, Machi
             followed(other, quiet),
         ):
             pytest.fail("two machines at once")
-        ago = time.time() - mirror.SILENCE - 1
-        os.utime(store / ".run.writer.json", (ago, ago))
-        with followed(other, quiet):
-            pass
         machines[0].at_work()
     machines[1].at_work()
     with followed(other, quiet):  # after its orderly end nobody waits
