@@ -45,6 +45,7 @@ class Ledger:
         what is in the file then. Refused if either chain is broken."""
         if not theirs and not self.path.is_file():
             return b""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():
             mine = self.path.read_bytes()
             if not mine.startswith(theirs):

@@ -92,7 +92,7 @@ def grown(path: Path, *names: str) -> Ledger:
     ],
 )
 def test_merged_ledgers_hold_the_lines_of_both_in_one_chain(tmp_path: Path, mine: str, theirs: str, both: str) -> None:
-    here, there = grown(tmp_path / "mine.jsonl", *mine), grown(tmp_path / "theirs.jsonl", *theirs)
+    here, there = grown(tmp_path / "out" / "mine.jsonl", *mine), grown(tmp_path / "theirs.jsonl", *theirs)
     data = there.path.read_bytes() if theirs else b""
     assert here.merge(data) == here.path.read_bytes()
     assert "".join(line.experiment for line in here.records()) == both
