@@ -52,10 +52,10 @@ RUNS_FOR_GO = 6
 """The range of so many runs holds their median in all but 2 x 2^-6 of cases."""
 
 SWEEP_RULE = (
-    "On FIT alone, of all trials the one with the largest margin: "
+    "On FIT alone, of all trials within the L0 cap (of all, where none is) the one with the largest margin: "
     "min((0.10 - FVU) / 0.10, (zero fraction - 0.90) / 0.10), "
-    "and for a trial above the L0 cap at most (cap - L0) / cap, which is negative; "
-    "ties go to the smaller dictionary, then to the smaller L0."
+    "and for a trial above the cap at most (cap - L0) / cap, which is negative; "
+    "ties go to the smaller dictionary, then to the smaller L0. A trial that was stopped early is none of them."
 )
 
 
