@@ -93,7 +93,7 @@ def check(experiment: Experiment) -> None:
     from raysae.models.capture import check_hookpoints, width
     from raysae.models.load import describe
     from raysae.saes import check as check_sae
-    from raysae.stages import ingest, overhead, plan, states, sweep
+    from raysae.stages import ingest, overhead, plan, points, states
     from raysae.stages.capture import MAIN
     from raysae.stages.dictionaries import GUIDANCE, PLAIN
     from raysae.stages.exhibits import check_edits, check_observations
@@ -130,10 +130,8 @@ def check(experiment: Experiment) -> None:
     for point in experiment.sae.also_at:
         d_there = width(row, point)
         check_sae(experiment.sae.architecture, d_there, d_there * experiment.sae.expansion, experiment.sae.k)
-    points = sweep.grid(experiment) or [{"expansion": experiment.sae.expansion, "k": experiment.sae.k}]
     check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
-    for point in points:
-        check_sae(experiment.sae.architecture, d_in, d_in * point["expansion"], point["k"])
+    points.check(experiment, d_in)
     ingest.check_names(experiment.corpus)
     states.check(experiment)
 
@@ -328,8 +326,8 @@ def _sweep(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     from raysae.falsification.protocol import read as read_protocol
     from raysae.stages.sweep import sweep
 
-    cap = read_protocol(folder.protocol).l0_cap
-    best = sweep(experiment, folder.activations, folder.tokens, folder.sweep, cap, progress)
+    sealed = read_protocol(folder.protocol)
+    best = sweep(experiment, folder.activations, folder.tokens, folder.sweep, sealed, progress)
     progress.say(
         f"chosen on FIT: expansion {best['expansion']}, k {best['k']}, l1 {best['l1']:g} (margin {best['margin']:+.2f})"
     )
@@ -339,7 +337,8 @@ def configured(experiment: Experiment, folder: RunFolder) -> Experiment:
     """The experiment with the sweep's choice in place."""
     if experiment.sweep.trials == 0:
         return experiment
-    from raysae.stages.sweep import chosen, configure
+    from raysae.stages.points import configure
+    from raysae.stages.sweep import chosen
 
     return configure(experiment, chosen(folder.sweep))
 

@@ -77,12 +77,17 @@ class Course:
 
 
 def train_together(
-    jobs: Sequence[SAEJob], place: Place, halt: Halt, finish: Callable[[Course], None]
+    jobs: Sequence[SAEJob],
+    place: Place,
+    halt: Halt,
+    finish: Callable[[Course], None],
+    rungs: Sequence[int] = (),
 ) -> Iterator[tuple[int, str]]:
     """Train jobs of one stream; yields (steps done by all of them, a line) every HISTORY_STEPS.
 
-    At the end rank 0 calls `finish` on each and removes its checkpoints; when `halt` says so, all stop after the same
-    step and rank 0 leaves a checkpoint of each. Raises BadInput for a checkpoint that is cut short or of another run.
+    At the end rank 0 calls `finish` on each and removes its checkpoints, and before that after so many steps as `rungs`
+    says, where it leaves a checkpoint first; when `halt` says so, all stop after the same step and rank 0 leaves a
+    checkpoint of each. Raises BadInput for a checkpoint that is cut short or of another run.
     """
     import torch
 
@@ -101,6 +106,10 @@ def train_together(
         columns = store.width(HookPoint.parse(first.hookpoint)) + (GUIDE_COLUMNS if guided else 0)
         batches = shared(batches, last - start, (first.train.batch_tokens, columns), place, device)
     for step, batch in enumerate(batches, start):
+        for course in courses:
+            if place.rank == 0 and step in rungs and course.trainer.steps_done == step:
+                course.save()
+                finish(course)
         shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]).to(device) for s in mine]
         guides = [guides_of(shard) for shard in shards] if guided else None
         shards = [shard[:, :-GUIDE_COLUMNS] for shard in shards] if guides else shards

@@ -17,7 +17,7 @@ from raysae.store.order import QUARANTINED
 from raysae.types import Experiment, Metric, RunRecord, Verdict
 from raysae.types.experiment import stream_seed
 
-STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid", draw.STREAM)
+STREAMS = ("world", "quality", "interchange", "bootstrap", "nulls", "sweep/grid", "sweep/search", draw.STREAM)
 """Named streams that are the experiment's own; each SAE has `sae/<seed>/init` and `sae/<seed>/order` beside them."""
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 
 from raysae.falsification.criterion import sweep_margin
-from raysae.falsification.metrics import reconstruction, sparsity
+from raysae.falsification.metrics import alignment, reconstruction, redundancy, sparsity
+from raysae.falsification.sweeping import margins
 from raysae.saes import SparseAutoencoder
 from raysae.store import ActivationStore, BlockInfo, TokenStore
 from raysae.store.order import shown
@@ -132,9 +133,19 @@ def decode(sae: SparseAutoencoder, latents: torch.Tensor) -> torch.Tensor:
 
 
 def fit_margins(
-    sae: SparseAutoencoder, sample: Sample, mean: torch.Tensor, alive_rate: float, l0_cap: float
+    sae: SparseAutoencoder,
+    sample: Sample,
+    mean: torch.Tensor,
+    alive_rate: float,
+    l0_cap: float,
+    seed: int,
+    factors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """How far inside the thresholds an SAE lies on a sample of FIT (the sweep's rule); `mean` is that of TRAIN."""
+    """How far inside the thresholds an SAE lies on a sample of FIT; `mean` is that of TRAIN, `seed` draws N1.
+
+    Registered `factors` are matched to latents on every other document and looked for on the rest. Fidelity needs the
+    model and causal claims need pairs of texts, which are not at hand here.
+    """
     latents = encode(sae, sample.x)
     alive = sparsity.alive_latents(latents, alive_rate)
     active = (latents != 0).sum(dim=1)
@@ -145,10 +156,22 @@ def fit_margins(
     fvu = float(errors["sse"].sum() / errors["sst"].sum())
     l0 = float(errors["l0"].sum() / errors["tokens"].sum())
     zero = float(np.quantile(zeros["zero"] / zeros["tokens"], sparsity.QUANTILE)) if alive.any() else 0.0
+    r_geo = redundancy.geometric(sae.W_dec.detach()[alive].cpu().double().numpy(), seed)
+    f1 = _other_half_f1(latents, alive, sample, factors) if factors else None
     return {
         "fvu": fvu,
         "l0": l0,
         "zero_fraction": zero,
         "alive": int(alive.sum()),
         "margin": sweep_margin(fvu, zero, l0, l0_cap),
+        "r_geo": r_geo,
+        "f1": f1,
+        "margins": margins(fvu, zero, r_geo, f1),
     }
+
+
+def _other_half_f1(latents: torch.Tensor, alive: torch.Tensor, sample: Sample, factors: tuple[str, ...]) -> float:
+    half = sample.document % 2 == 0
+    on = factor_matrix(sample.labels, factors)
+    a, b = half.numpy(), ~half.numpy()
+    return float(alignment.align(latents[half], on[a], latents[~half], on[b], alive).test_f1.mean())

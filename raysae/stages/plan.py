@@ -24,11 +24,11 @@ from raysae.errors import BadInput
 from raysae.falsification.criteria import judges_capture
 from raysae.models.capture import width
 from raysae.models.load import describe, fitting_tokenizer
-from raysae.stages import sweep
 from raysae.stages.capture import TWIN, arms
 from raysae.stages.dictionaries import trained_arms
 from raysae.stages.ingest import GENERATED, units
 from raysae.stages.pieces import STATISTICS_TOKENS, WATCHED_ROWS, pieces
+from raysae.stages.points import largest
 from raysae.stages.preflight import block_bytes
 from raysae.stages.problems import read as read_records
 from raysae.stages.provenance import cores, device
@@ -90,7 +90,7 @@ def _plan(experiment: Experiment, there: "Text", folder: RunFolder) -> Plan:
 
 
 def _work(experiment: Experiment, there: "Text", folder: RunFolder) -> dict[str, Work]:
-    points = sweep.grid(experiment)
+    points = largest(experiment)
     trained = trained_arms(experiment)
     needs = Arms(
         models=len(arms(experiment)),

@@ -120,8 +120,8 @@ def _activations(experiment: Experiment, manifests: Manifests) -> Plain:
 
 
 def _points(experiment: Experiment, manifests: Manifests) -> Plain:
-    trials = sum(manifest.rows for manifest in manifests.values())
-    return {"tokens": trials * experiment.sweep.steps * experiment.train.batch_tokens}
+    steps = sum(manifest.extra["steps"] for manifest in manifests.values())
+    return {"tokens": steps * experiment.train.batch_tokens}
 
 
 def _saes(experiment: Experiment, manifests: Manifests) -> Plain:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from raysae.types.hookpoint import HookPoint
 from raysae.types.part import RUN_ONLY, Part
@@ -133,15 +133,33 @@ class RivalConfig(Part):
 
 
 class SweepConfig(Part):
-    """Ray Tune over expansion and sparsity, judged on FIT."""
+    """Ray Tune over the recipe of the SAE, judged on FIT. An axis without values stays as in the experiment."""
 
     trials: int = Field(default=0, ge=0)
-    """How many points of the grid to try; 0 skips the sweep and trains `sae` as it stands."""
-    expansion: tuple[int, ...] = (4, 8)
-    k: tuple[int, ...] = (4, 8, 16)
+    """How many points to try; 0 skips the sweep and trains `sae` as it stands."""
+    search: Literal["grid", "tpe", "nsga2"] = "grid"
+    """`grid`: combinations of the values below, the points that share a stream of activations trained together. `tpe`
+    and `nsga2` (Optuna, several objectives): points between the least and the greatest value of every axis, evenly in
+    the logarithm where the least is above 0, each after the results of those before it."""
+    scheduler: Literal["none", "asha"] = "none"
+    """`asha` stops a trial early that at a rung is not in the better half of those that came there; a search takes what
+    it had then for its result. Trials are trained apart, and with `concurrent` above 1 it depends on who comes first
+    which of them are stopped."""
+    round: int = Field(default=2, gt=0)
+    """Points that a search suggests before it hears of any of them. This, not `concurrent`, is part of which points
+    are tried: 1 or 2 trials at the same time end with the same ones."""
+    expansion: tuple[PositiveInt, ...] = (4, 8)
+    k: tuple[PositiveInt, ...] = (4, 8, 16)
     """For TopK-like architectures."""
-    l1: tuple[float, ...] = (1e-3, 3e-3, 1e-2)
-    """For ReLU."""
+    l1: tuple[NonNegativeFloat, ...] = (1e-3, 3e-3, 1e-2)
+    """For ReLU and gated."""
+    l0: tuple[NonNegativeFloat, ...] = ()
+    """For JumpReLU."""
+    decorrelation: tuple[NonNegativeFloat, ...] = ()
+    probe: tuple[NonNegativeFloat, ...] = ()
+    """Where the text has labels."""
+    lr: tuple[PositiveFloat, ...] = ()
+    architecture: tuple[str, ...] = ()
     steps: int = Field(default=300, gt=0)
     """Training steps of a trial."""
     concurrent: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
