@@ -46,6 +46,13 @@ class Unreachable(RaysaeError):
         )
 
 
+class Lost(RaysaeError):
+    """Processes or nodes went away more often than a stage makes good."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; what was finished before is complete; type the same command again")
+
+
 class Stopped(RaysaeError):
     """The process was asked to end and left everything so that the same command goes on."""
 

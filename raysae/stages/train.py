@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from raysae.errors import BadInput, RaysaeError
+from raysae.errors import BadInput, Lost, RaysaeError
 from raysae.saes import checkpoint
 from raysae.stages.cotrain import Course, Place, train_together
 from raysae.stages.halt import Halt, halting
@@ -27,6 +27,8 @@ from raysae.types import Experiment, HookPoint
 from raysae.types.learning import TrainConfig
 
 PROGRESS_FILE = "progress.json"
+LOSSES = 4
+"""How often a group of workers starts again after one was lost, from its checkpoints; the next ends the stage."""
 
 
 def train(experiment: Experiment, activations: Path, out: Path, progress: StageProgress) -> list[Manifest]:
@@ -115,13 +117,25 @@ def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:
         run_config=ray.train.RunConfig(
             name=f"group-{time.time_ns()}",
             storage_path=str(store),
-            failure_config=ray.train.FailureConfig(max_failures=2),
+            failure_config=ray.train.FailureConfig(max_failures=LOSSES),
         ),
     )
     try:
         trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        if not _is_loss(error):
+            raise
+        raise Lost(f"a training worker was lost {LOSSES + 1} times") from error
     finally:
         _remove(store)
+
+
+def _is_loss(error: Any) -> bool:
+    """Whether a worker of the group ended without a word; what the others say then is that it no longer answers."""
+    from ray.exceptions import RayActorError
+
+    said = [getattr(failure, "health_check_failure", failure) for failure in error.worker_failures.values()]
+    return any(isinstance(failure, RayActorError) for failure in said)
 
 
 def _remove(folder: Path) -> None:

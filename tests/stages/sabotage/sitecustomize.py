@@ -1,5 +1,6 @@
 """Put on PYTHONPATH by a test: every Python process then listens to its own audit events and, once in the whole run, is
-killed at the moment named by SABOTAGE, or sleeps there until somebody kills it.
+killed at the moment named by SABOTAGE, or sleeps there until somebody kills it. "a slow disk" is no moment: everything
+done to a file below the folder of the notes then takes a while.
 
 Each block begun is noted in `<SABOTAGE_NOTES>/begun`, a line each; the marker `<SABOTAGE_NOTES>/<moment>` says that the
 moment came.
@@ -13,6 +14,7 @@ from pathlib import Path
 
 MOMENT, HOLD = os.environ.get("SABOTAGE", ""), "SABOTAGE_HOLD" in os.environ
 NOTES = Path(os.environ.get("SABOTAGE_NOTES", ""))
+SLOW = "a slow disk"
 receipt_moved = False
 
 
@@ -21,6 +23,11 @@ def listen(event: str, args: tuple) -> None:
     if event not in ("open", "os.rename", "os.link", "os.remove"):
         return
     path = str(args[1] if event in ("os.rename", "os.link") else args[0])
+    if MOMENT == SLOW and path.startswith(str(NOTES)):
+        if not path.endswith(SLOW):
+            (NOTES / SLOW).touch()
+        time.sleep(0.1)
+        return
     if "/activations/" not in path:
         return
     folder, _, name = path.rpartition("/")
