@@ -185,7 +185,7 @@ def main() -> int:
         experiment = [str(arguments.config), f"out={arguments.out or place}"]
         here = {**os.environ, "RAYSAE_LOCAL": "1"}
         subprocess.run([*raysae, "seal", *experiment], env=here, stdout=subprocess.DEVNULL, check=True)
-        grows = ["capture.gpus_per_actor=1", "capture.actors=1", f"capture.max_actors={arguments.nodes}"]
+        grows = ["capture.gpus_per_actor=1", "capture.actors=2", f"capture.max_actors={arguments.nodes}"]
         with head(arguments.nodes, arguments.idle_minutes) as address:
             watched = watch(address, [*raysae, "capture", *experiment, *grows])
     for before, now in itertools.pairwise(watched.samples):
