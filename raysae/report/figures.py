@@ -84,16 +84,19 @@ def training_curves(histories: dict[tuple[str, str], dict[str, Any]]) -> Figure 
 
 
 def sweep_plane(sweep: dict[str, Any], fvu_threshold: float | None, l0_cap: float | None) -> Figure | None:
-    """FVU against L0, a line per expansion factor, the chosen trial ringed, threshold and cap dashed."""
+    """FVU against L0, a colour per expansion factor, in a plain grid a line too; the chosen trial ringed, those of the
+    front diamonds, threshold and cap dashed."""
     rows: list[dict[str, Any]] = []
-    for trial in sweep.get("trials") or []:
+    tried = sorted(sweep.get("trials") or [], key=lambda trial: trial.get("expansion") or 0)
+    for trial in tried:
         l0, fvu = finite(trial.get("l0")), finite(trial.get("fvu"))
         if l0 is not None and fvu is not None:
-            rows.append(
-                {"l0": l0, "fvu": fvu, "expansion": f"{trial.get('expansion')}", "chosen": bool(trial.get("chosen"))}
-            )
+            marks = {name: bool(trial.get(name)) for name in ("chosen", "pareto", "stopped")}
+            rows.append({"l0": l0, "fvu": fvu, "expansion": f"{trial.get('expansion')}", **marks})
     if not rows:
         return None
+    others = {tuple(trial.get(name) for name in ("architecture", "lr", "decorrelation", "probe")) for trial in tried}
+    joined = len(others) == 1 and sweep.get("search", "grid") == "grid"
     colours = _colours([row["expansion"] for row in rows])
     x = alt.X(
         "l0:Q",
@@ -107,11 +110,16 @@ def sweep_plane(sweep: dict[str, Any], fvu_threshold: float | None, l0_cap: floa
     colour = alt.Color("expansion:N", scale=_scale(colours), legend=None)
     base = alt.Chart(alt.Data(values=rows))
     chosen = base.transform_filter("datum.chosen").encode(x=x, y=y)
+    front, rest = base.transform_filter("datum.pareto"), base.transform_filter("!datum.pareto && !datum.stopped")
+    stopped = base.transform_filter("datum.stopped")
     layers: list[alt.Chart] = [
-        base.mark_line(strokeWidth=1.4, opacity=0.7).encode(x=x, y=y, color=colour),
-        base.mark_point(size=48, filled=True, opacity=1).encode(x=x, y=y, color=colour),
+        rest.mark_point(size=48, filled=True, opacity=1).encode(x=x, y=y, color=colour),
+        front.mark_point(size=80, filled=True, opacity=1, shape="diamond").encode(x=x, y=y, color=colour),
+        stopped.mark_point(size=40, strokeWidth=1.6, opacity=1, shape="cross").encode(x=x, y=y, color=colour),
         chosen.mark_point(size=240, filled=False, strokeWidth=1.8, opacity=1, color=INK),
     ]
+    if joined:
+        layers.insert(0, base.mark_line(strokeWidth=1.4, opacity=0.7).encode(x=x, y=y, color=colour))
     if fvu_threshold is not None:
         rule = alt.Chart(alt.Data(values=[{"fvu": fvu_threshold}]))
         layers.insert(0, rule.mark_rule(strokeDash=[4, 3], color=INK, opacity=0.7).encode(y=y))
@@ -124,6 +132,10 @@ def sweep_plane(sweep: dict[str, Any], fvu_threshold: float | None, l0_cap: floa
     )
     legend = [(line_key(colour_, dot=True), f"expansion {name}") for name, colour_ in colours.items()]
     legend.append((glyph_key("circle", INK, filled=False), "chosen"))
+    if any(row["pareto"] for row in rows):
+        legend.append((glyph_key("diamond", INK), "Pareto front"))
+    if any(row["stopped"] for row in rows):
+        legend.append((glyph_key("cross", INK, filled=False), "stopped early"))
     if fvu_threshold is not None:
         legend.append((line_key(INK, dash="4 3"), f"FVU threshold {fvu_threshold:g}"))
     if l0_cap is not None:

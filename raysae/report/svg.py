@@ -93,6 +93,7 @@ def glyph_key(shape: str, colour: str, filled: bool = True) -> Markup:
         "stroke": "M11 1V13",
         "triangle-up": "M11 2.8L15.6 11.2H6.4Z",
         "square": "M7.2 3.2H14.8V10.8H7.2Z",
+        "diamond": "M11 1.8L15.2 7L11 12.2L6.8 7Z",
         "cross": "M9.6 2.6H12.4V5.6H15.4V8.4H12.4V11.4H9.6V8.4H6.6V5.6H9.6Z",
     }
     fill = colour if filled else "white"

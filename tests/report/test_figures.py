@@ -61,7 +61,20 @@ def test_the_sweep_says_which_trial_was_chosen() -> None:
     figure = figures.sweep_plane(sweep(), 0.1, 6.4)
     assert figure is not None
     assert "Chosen: L0 8.02" in figure.panels[0].svg
+    assert "Pareto front" not in [text for _, text in figure.legend]
     assert figures.sweep_plane({"trials": [{"l0": None, "fvu": 0.1}]}, None, None) is None
+
+
+def test_the_front_and_what_was_stopped_are_marked_and_no_line_joins_what_a_search_drew() -> None:
+    drawn = sweep() | {"search": "tpe"}
+    for number, trial in enumerate(drawn["trials"]):
+        trial |= {"pareto": number in (1, 4), "stopped": number == 0}
+    figure = figures.sweep_plane(drawn, 0.1, 6.4)
+    assert figure is not None
+    assert {"Pareto front", "stopped early"} <= {text for _, text in figure.legend}
+    assert 'stroke-width="1.4"' not in figure.panels[0].svg
+    joined = figures.sweep_plane(sweep(), 0.1, 6.4)
+    assert joined is not None and 'stroke-width="1.4"' in joined.panels[0].svg
 
 
 def test_a_panel_per_variable_without_nulls_that_were_not_run() -> None:
