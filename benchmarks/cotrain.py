@@ -1,19 +1,23 @@
 """What it costs to train eight SAEs on one stream of activations.
 
-    python benchmarks/cotrain.py [--json FILE] [--rounds 3] [--skip-runs]
+    python benchmarks/cotrain.py [--json FILE] [--rounds 3] [--skip-runs] [--only trials]
 
-Two ratios, each with its two sides measured in the same run, one thread:
+Three ratios, each with its two sides measured in the same run, one thread a process:
 
 1. `steps`: eight SAEs trained together (reader, shuffling, curves, everything that `train_together` does) against eight
    bare optimizer steps on batches that lie ready, plus one reader. CPU seconds, median over rounds. Bound: 1.15.
 2. `runs`: one `raysae sweep` of eight points, from text to results, against eight runs of one point each. CPU seconds
    of the processes, each of which does every stage itself. The results must be equal. Bound: 0.5.
+3. `trials`: the sweep stage of 16 points under Ray Tune, two trials at a time, of eight points against of one. Wall
+   and CPU seconds of the stage, Ray's start included in the first. The results must be equal. No bound: see
+   docs/log.md, 2026-11-26.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -111,15 +115,43 @@ def runs() -> dict[str, float]:
     return {"together": together, "separate": separate, "ratio": together / separate}
 
 
+def trials() -> dict[str, float]:
+    """Seconds of the sweep stage: eight points to a trial of Tune, one, and eight again; the mean of the outer two."""
+    axes = ["sweep.trials=16", "sweep.expansion=[4,8]", "sweep.k=[3,4,5,6]", "sweep.lr=[2e-3,3e-3]"]
+    found: list[list[dict[str, float]]] = []
+    spent: list[tuple[float, float]] = [(0.0, 0.0)]
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch)
+        command = [sys.executable, "-m", "raysae"]
+        given = [str(ROOT / "configs" / "quickstart.yaml"), f"out={out}", *axes]
+        subprocess.run([*command, "capture", *given], check=True, stdout=subprocess.DEVNULL)
+        for together in (8, 1, 8):
+            line = [*command, "sweep", *given, f"train.together={together}"]
+            subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+            folder = out / "quickstart"
+            found.append(json.loads((folder / "sweep" / "sweep.json").read_text())["trials"])
+            row = json.loads((folder / "resources.json").read_text())["stages"]["sweep"]
+            spent.append((row["wall_s"], row["cpu_hours"] * 3600))
+            shutil.rmtree(folder / "sweep")
+    assert found[0] == found[1] == found[2], "a point has another result when it is trained alone"
+    (first, first_cpu), (apart, apart_cpu), (last, last_cpu) = (  # the ledger's row adds up
+        (after[0] - before[0], after[1] - before[1]) for before, after in zip(spent, spent[1:], strict=False)
+    )
+    together, together_cpu = (first + last) / 2, (first_cpu + last_cpu) / 2
+    wall = {"together": together, "separate": apart, "ratio": together / apart}
+    return wall | {"cpu_together": together_cpu, "cpu_separate": apart_cpu, "cpu_ratio": together_cpu / apart_cpu}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--skip-runs", action="store_true", help="only the first ratio")
+    parser.add_argument("--only", choices=("steps", "runs", "trials"))
     arguments = parser.parse_args()
-    report = {"steps": steps(arguments.rounds)}
-    if not arguments.skip_runs:
-        report["runs"] = runs()
+    measures = {"steps": lambda: steps(arguments.rounds), "runs": runs, "trials": trials}
+    wanted = [arguments.only] if arguments.only else ["steps"] if arguments.skip_runs else list(measures)
+    report = {name: measures[name]() for name in wanted}
     for name, numbers in report.items():
         sys.stdout.write(f"{name}: " + ", ".join(f"{key} {value:.3f}" for key, value in numbers.items()) + "\n")
     if arguments.json:
