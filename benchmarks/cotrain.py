@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -71,7 +70,7 @@ def steps(rounds: int) -> dict[str, float]:
 
             store = ActivationStore(folder)
             start = time.process_time()
-            batches = [torch.from_numpy(batch) for batch in islice(todo[0].stream.batches(store, 0), STEPS)]
+            batches = [torch.from_numpy(batch) for batch in todo[0].stream.batches(store, 0, STEPS)]
             samples["reader"].append(time.process_time() - start)
 
             trainers = [make_trainer(job, store, torch.device("cpu")) for job in todo]
