@@ -8,6 +8,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import sys
 from collections.abc import Mapping
 from decimal import Decimal
 from functools import cache
@@ -224,7 +225,9 @@ def source_sha256() -> str:
 
 @cache
 def _packages_sha256() -> str:
-    installed = {(found.name.lower(), found.version) for found in importlib.metadata.distributions()}
+    # setuptools, once anything imports it, puts what it carries on the path: a seal must not hang on who did.
+    path = [place for place in sys.path if Path(place).name != "_vendor"]
+    installed = {(found.name.lower(), found.version) for found in importlib.metadata.distributions(path=path)}
     return hashlib.sha256("\n".join(f"{name}=={version}" for name, version in sorted(installed)).encode()).hexdigest()
 
 

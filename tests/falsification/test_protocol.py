@@ -1,4 +1,5 @@
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from raysae.falsification import (
     seal,
     source_sha256,
 )
+from raysae.falsification import protocol as protocol_module
 from raysae.falsification.criterion import sweep_margin
 from raysae.falsification.intervals import minimum_detectable, smallest_passing_n
 from raysae.types import Experiment
@@ -181,3 +183,17 @@ def test_the_sweep_prefers_any_trial_within_the_thresholds():
     assert sweep_margin(0.01, 0.95, 6.5, 6.4) < 0 < good
     assert sweep_margin(0.11, 0.99, 3.0, 6.4) < 0
     assert sweep_margin(float("nan"), 0.99, 3.0, 6.4) == -float("inf")
+
+
+def test_a_seal_does_not_hang_on_what_setuptools_carries_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def packages() -> str:
+        return protocol_module._packages_sha256.__wrapped__()
+
+    before = packages()
+    for folder, name in ((tmp_path / "setuptools" / "_vendor", "carried"), (tmp_path / "site", "installed")):
+        (folder / f"{name}-1.0.dist-info").mkdir(parents=True)
+        (folder / f"{name}-1.0.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+        )
+        monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
+        assert (packages() == before) is (name == "carried")
