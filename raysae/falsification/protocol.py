@@ -225,8 +225,8 @@ def source_sha256() -> str:
 
 @cache
 def _packages_sha256() -> str:
-    # setuptools, once anything imports it, puts what it carries on the path: a seal must not hang on who did.
-    path = [place for place in sys.path if Path(place).name != "_vendor"]
+    # Ray and setuptools, once anything imports them, put what they carry on the path: a seal must not hang on who did.
+    path = [place for place in sys.path if Path(place).name in ("site-packages", "dist-packages")]
     installed = {(found.name.lower(), found.version) for found in importlib.metadata.distributions(path=path)}
     return hashlib.sha256("\n".join(f"{name}=={version}" for name, version in sorted(installed)).encode()).hexdigest()
 

@@ -185,12 +185,15 @@ def test_the_sweep_prefers_any_trial_within_the_thresholds():
     assert sweep_margin(float("nan"), 0.99, 3.0, 6.4) == -float("inf")
 
 
-def test_a_seal_does_not_hang_on_what_setuptools_carries_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_seal_does_not_hang_on_what_ray_and_setuptools_carry_along(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def packages() -> str:
         return protocol_module._packages_sha256.__wrapped__()
 
     before = packages()
-    for folder, name in ((tmp_path / "setuptools" / "_vendor", "carried"), (tmp_path / "site", "installed")):
+    folders = {"setuptools/_vendor": "carried", "ray/thirdparty_files": "carried", "other/site-packages": "installed"}
+    for folder, name in ((tmp_path / place, name) for place, name in folders.items()):
         (folder / f"{name}-1.0.dist-info").mkdir(parents=True)
         (folder / f"{name}-1.0.dist-info" / "METADATA").write_text(
             f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
