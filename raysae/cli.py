@@ -184,10 +184,11 @@ def ledger(
     """Every decision ever taken in a runs folder; the hash chain is checked on the way."""
     from raysae.errors import BadInput
     from raysae.store import Ledger
+    from raysae.store.ledger import LEDGER
     from raysae.store.mirror import fetch_ledger
 
     fetch_ledger(out)
-    path = out / "ledger.jsonl"
+    path = out / LEDGER
     if not path.is_file():
         raise BadInput(
             f"{path}: no such file", "a ledger is written by the first finished run", "type raysae ledger runs"

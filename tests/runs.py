@@ -40,6 +40,18 @@ def raysae(*arguments: str, local: bool = True, timeout: float = 280) -> subproc
     return subprocess.run(command, env=environment(local=local), capture_output=True, text=True, timeout=timeout)
 
 
+def started(stage: str, config: Path, *settings: str, local: bool = False, **env: str) -> subprocess.Popen[str]:
+    """`raysae` at work in a session of its own, both its streams in one."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "raysae", stage, str(config), *settings],
+        env=environment(local=local) | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
 def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
     """`raysae` in this process, which spares the import of torch; exit status and output as from outside."""
     from raysae.cli import main

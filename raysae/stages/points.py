@@ -54,8 +54,9 @@ def largest(experiment: Experiment) -> list[Point]:
     """What to expect of the sweep: its points, or of a search, which has not drawn them yet, as many of the largest."""
     if experiment.sweep.search == "grid":
         return grid(experiment)
-    first, ends = axes(experiment)["architecture"][0], {axis: max(values) for axis, values in axes(experiment).items()}
-    return [drawn(experiment, ends | {"architecture": first})] * experiment.sweep.trials
+    values = axes(experiment)
+    ends = {axis: max(given) for axis, given in values.items()} | {"architecture": values["architecture"][0]}
+    return [drawn(experiment, ends)] * experiment.sweep.trials
 
 
 def drawn(experiment: Experiment, values: dict[str, Any]) -> Point:

@@ -5,6 +5,7 @@ from pathlib import Path
 from raysae.errors import BadInput, Refused
 from raysae.falsification.protocol import read as read_protocol
 from raysae.store import Ledger, Manifest
+from raysae.store.ledger import LEDGER
 from raysae.types import Verdict
 
 
@@ -21,7 +22,7 @@ def verify(path: Path) -> list[str]:
         found += Manifest.read(manifest.parent).problems(manifest.parent)
     try:
         sealed = read_protocol(path / "protocol.json") if (path / "protocol.json").is_file() else None
-        ledger = Ledger(path.parent / "ledger.jsonl")
+        ledger = Ledger(path.parent / LEDGER)
         records = ledger.records()
         witnessed = {event.protocol_sha256 for kind in ("seal", "amend") for event in ledger.events(kind)}
     except Refused as error:
@@ -37,5 +38,5 @@ def verify(path: Path) -> list[str]:
             r.protocol_sha256 == verdict.protocol_sha256 and r.criteria == said and r.experiment == path.name
             for r in records
         ):
-            found.append(f"{path / 'verdict.json'}: no line of {path.parent / 'ledger.jsonl'} records this verdict")
+            found.append(f"{path / 'verdict.json'}: no line of {ledger.path} records this verdict")
     return found

@@ -6,6 +6,7 @@ then, and any other goes on from there. One machine at a time; a note beside the
 """
 
 import json
+import math
 import os
 import platform
 import threading
@@ -14,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -21,7 +23,7 @@ from raysae.errors import RaysaeError, Refused
 from raysae.store.atomic import write_json
 from raysae.store.ledger import LEDGER, Ledger
 from raysae.store.manifest import MANIFEST
-from raysae.store.remote import Remote, Seen, at_first, later
+from raysae.store.remote import Remote, Seen, at_first, later, reason
 from raysae.types.place import url_of
 
 PERIOD = 15.0
@@ -34,7 +36,6 @@ PASSING = {"ray_train", "ray_tune", "used"}
 """Folders of a moment."""
 FINISHED = {"report.html", "verdict.json", "record.json"}
 """What only a finished run has: its activations are not fetched to say so."""
-MACHINE = f"{platform.node()}-{uuid.getnode():x}"
 
 
 class Mine(NamedTuple):
@@ -55,6 +56,12 @@ class Note(NamedTuple):
     """Still at it, if it was heard of lately."""
 
 
+@cache
+def machine() -> str:
+    """Its name, and what tells two of one name apart."""
+    return f"{platform.node()}-{uuid.getnode():x}"
+
+
 class Mirror:
     """The run folder `root`, a working copy, and its place on the store. OSError where the store does not answer."""
 
@@ -73,7 +80,7 @@ class Mirror:
     def hold(self) -> None:
         """Pull, and write here from now on. Refused while another machine does."""
         last, seen = self._last(), self.around.look(self.writer)
-        if last and seen and last.writes and last.machine != MACHINE:
+        if last and seen and last.writes and last.machine != machine():
             silent = max(time.time() - seen.changed, 0)
             if silent < SILENCE:
                 raise Refused(
@@ -85,7 +92,7 @@ class Mirror:
 
     def say(self, writes: bool) -> None:
         """That this machine writes here, or no more."""
-        self.around.write(self.writer, json.dumps(Note(MACHINE, self._copy, writes)._asdict()).encode())
+        self.around.write(self.writer, json.dumps(Note(machine(), self._copy, writes)._asdict()).encode())
 
     def pull(self, activations: bool | None = None) -> None:
         """Make the copy what the store holds; without the activations if not asked for, null: if the run is finished.
@@ -123,12 +130,12 @@ class Mirror:
                     f"{self.remote.url} was taken over by {last.machine}; nothing of this machine is sent any more; "
                     f"what it made is in {self.root}"
                 )
-            horizon = self._now() if settled else time.time_ns()
+            horizon = self._now() if settled else math.inf
             here = self._local()
             new = sorted(
                 (mine.changed, name)
                 for name, mine in here.items()
-                if self._sent.get(name) != mine and not (settled and mine.changed >= horizon)
+                if self._sent.get(name) != mine and mine.changed < horizon
             )
             gone = [name for name in self._sent if not (self.root / name).exists()]
             for _, name in new:
@@ -185,11 +192,13 @@ def followed(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     BadInput for a store that this machine cannot use, Refused while another machine writes there, Unreachable in the
     end where the store does not answer any more: the copy is whole, and the same command goes on from it.
     """
-    if url_of(root) is None:
+    if (url := url_of(root)) is None:
         yield
         return
-    mirror = _opened(root)
-    say(f"{mirror.remote.url}, worked on in {root}")
+    with at_first(url):
+        mirror = Mirror(root)
+        mirror.hold()
+    say(f"{url}, worked on in {root}")
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(mirror, done, say), daemon=True)
     thread.start()
@@ -197,7 +206,7 @@ def followed(root: Path, say: Callable[[str], None]) -> Iterator[None]:
     def close() -> None:
         done.set()
         thread.join()
-        with later(mirror.remote.url, root):
+        with later(url, root):
             mirror.push()
             mirror.say(writes=False)
 
@@ -231,13 +240,6 @@ def _merge_ledger(there: Remote) -> None:
         there.write(LEDGER, both)
 
 
-def _opened(root: Path) -> Mirror:
-    with at_first(url_of(root) or ""):
-        mirror = Mirror(root)
-        mirror.hold()
-    return mirror
-
-
 def _follow(mirror: Mirror, done: threading.Event, say: Callable[[str], None]) -> None:
     silent = False
     while not done.wait(PERIOD):
@@ -247,5 +249,5 @@ def _follow(mirror: Mirror, done: threading.Event, say: Callable[[str], None]) -
             silent = False
         except (OSError, RaysaeError) as error:
             if not silent:
-                say(f"{mirror.remote.url} was not written and is tried again: {' '.join(str(error).split())}")
+                say(f"{mirror.remote.url} was not written and is tried again: {reason(error)}")
             silent = True

@@ -93,7 +93,7 @@ def at_first(url: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise BadInput(f"{url}: {_reason(error)}", "allowed: a place this machine may read and write", CURE) from error
+        raise BadInput(f"{url}: {reason(error)}", "allowed: a place this machine may read and write", CURE) from error
 
 
 @contextmanager
@@ -102,8 +102,9 @@ def later(url: str, here: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise Unreachable(url, _reason(error), here) from error
+        raise Unreachable(url, reason(error), here) from error
 
 
-def _reason(error: OSError) -> str:
+def reason(error: Exception) -> str:
+    """What it says, in one line."""
     return " ".join(str(error).split()).rstrip(".")

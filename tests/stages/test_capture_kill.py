@@ -7,7 +7,6 @@ bytes are those of an undisturbed run, and no more was done again than what was 
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysae.store import Manifest, TokenStore
-from tests.runs import copy_before, environment, hashes, overrides
+from tests.runs import copy_before, hashes, overrides, started
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -38,15 +37,7 @@ def folder(undisturbed: Path, tmp_path: Path) -> Path:
 def start(config: Path, out: Path, moment: str = "none", *, local: bool = False, **env: str) -> subprocess.Popen[str]:
     """`raysae capture`, sabotaged at `moment`."""
     env |= {"PYTHONPATH": str(SABOTAGE), "SABOTAGE": moment, "SABOTAGE_NOTES": str(out / "notes")}
-    command = [sys.executable, "-m", "raysae", "capture", str(config), *overrides(out)]
-    return subprocess.Popen(
-        command,
-        env=environment(local=local) | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return started("capture", config, *overrides(out), local=local, **env)
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:

@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from raysae.stages.train import LOSSES
-from tests.runs import copy_before, environment, hashes, outcomes, overrides, raysae
+from tests.runs import copy_before, hashes, outcomes, overrides, raysae, started
 from tests.stages.nodes import cluster, raylet
 from tests.stages.test_capture_kill import SABOTAGE, end, wait_for
 from tests.stages.victims import workers
@@ -23,14 +22,7 @@ SMALLEST_STORE = 80 * 2**20
 
 
 def start(stage: str, config: Path, out: Path, *settings: str, **env: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "raysae", stage, str(config), *overrides(out), *settings],
-        env=environment(local=False) | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    return started(stage, config, *overrides(out), *settings, **env)
 
 
 def of_role(role: str, ancestor: int) -> list[int]:

@@ -3,14 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.runs import copy_before, environment, hashes, kill_when, overrides, raysae
+from tests.runs import copy_before, hashes, kill_when, overrides, raysae, started
+from tests.stages.victims import workers
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -49,38 +48,21 @@ def test_a_killed_driver_ends_as_if_undisturbed(whole: tuple[str, Path], tiny_co
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in finished.items()), "a finished trial was done again"
 
 
-def trial_process(driver: int) -> int | None:
-    """Of those below `driver`, one that trains: Ray names its processes after what they run."""
-    listed = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True, check=True).stdout
-    for line in listed.splitlines()[1:]:
-        pid, session, args = line.split(maxsplit=2)
-        if int(session) == driver and args.startswith("ray::ImplicitFunc.train"):
-            return int(pid)
-    return None
-
-
 def test_a_killed_trial_is_started_again_and_changes_nothing(
     whole: tuple[str, Path], tiny_config: Path, tmp_path: Path
 ) -> None:
     kind, undisturbed = whole
     folder = copy_before("sweep", undisturbed, tmp_path)
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "raysae", "sweep", str(tiny_config), *settings(tmp_path, kind)],
-        env=environment(local=False),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    driver = started("sweep", tiny_config, *settings(tmp_path, kind))
     try:
         deadline, killed = time.monotonic() + 200, None
         while killed is None and driver.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
             if list((folder / "sweep").glob("trial-*.checkpoint.safetensors")):
-                killed = trial_process(driver.pid)
+                killed = next((pid for role, pid in workers(driver.pid) if role == "trial"), None)
         assert killed is not None, "no trial was seen at work"
         os.kill(killed, signal.SIGKILL)
-        _, said = driver.communicate(timeout=400)
+        said, _ = driver.communicate(timeout=400)
     finally:
         if driver.poll() is None:
             os.killpg(driver.pid, signal.SIGKILL)

@@ -32,7 +32,7 @@ class Machine:
     def at_work(self) -> Path:
         """From here on this one runs; returns its working copy."""
         self.patch.setenv("RAYSAE_SCRATCH", str(self.disk))
-        self.patch.setattr(mirror, "MACHINE", self.name)
+        self.patch.setattr(mirror, "machine", lambda: self.name)
         return Path(place(self.url)) / "run"
 
 
