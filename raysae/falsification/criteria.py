@@ -18,10 +18,12 @@ from raysae.falsification.criterion import (
     LEAKAGE,
     LINEARITY,
     MINIMAL_PAIRS,
+    PRECISION,
     REDUNDANCY,
     SEED_SHARE,
     SEEDS_FOR_GO,
     SEEDS_FOR_STABILITY,
+    SELECTIVE_SHARE,
     SPECIFICITY,
     STABILITY,
     TRANSFER,
@@ -126,7 +128,11 @@ _ROWS = (
         f"significant against matched latents (Benjamini-Hochberg), in at least {SEED_SHARE:.0%} of seeds "
         f"(SCIENCE 4.3-4.6). A value whose supervised ceiling is below J = {CEILING_J} or not above the matched "
         "latents cannot be tested and counts as not coherent.",
-        rivals=("mean_j: mean joint success over units",),
+        rivals=(
+            "mean_j: mean joint success over units",
+            f"precision: of single latents with an effect, the share that has {SELECTIVE_SHARE:.0%} of it on one "
+            f"variable; where its lower bound is below {PRECISION}, a GO says so",
+        ),
         direction=">=",
         threshold=COHERENCE,
         unit="share of variable values",

@@ -16,6 +16,11 @@ ALIGNMENT = 0.95
 CORRECTED_J = 0.80
 COHERENCE = 0.80
 CEILING_J = 0.5
+SELECTIVE_SHARE = 0.80
+PRECISION = 0.50
+"""Where no more latents with an effect are selective than this (lower bound), a GO says so (SCIENCE 4.6)."""
+PRECISION_LATENTS, PRECISION_PAIRS = 256, 50
+"""Latents of an SAE that are exchanged one by one, at most, and in how many pairs of each variable value."""
 REDUNDANCY = 0.50
 STABILITY = 0.85
 TRANSFER = 0.80

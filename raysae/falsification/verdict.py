@@ -4,7 +4,7 @@ rule."""
 import math
 from collections.abc import Mapping, Sequence
 
-from raysae.falsification.criterion import SEEDS_FOR_NO_GO, Criterion
+from raysae.falsification.criterion import PRECISION, SEEDS_FOR_NO_GO, Criterion
 from raysae.falsification.intervals import Interval
 from raysae.falsification.protocol import Protocol
 from raysae.types.metric import CriterionVerdict, Direction, Metric, NullValue, Outcome, Reason, Verdict
@@ -153,7 +153,18 @@ def _rule(
         )
     if not intact:
         return unsure, Reason.GATE_FAILED, "It passes, but the seal does not match what was run (see the remarks)."
-    return Outcome.GO, None, f"The interval {bounds} lies wholly within {line}, and no voiding null gets there."
+    said = f"The interval {bounds} lies wholly within {line}, and no voiding null gets there."
+    return Outcome.GO, None, f"{said}{_qualified(metric)}"
+
+
+def _qualified(metric: Metric) -> str:
+    """What is said behind a GO of an interchange whose latents do more than one thing (SCIENCE 4.6)."""
+    low = metric.also.get("precision_low")
+    if low is None or low >= PRECISION:
+        return ""
+    return (
+        f" Features exist but are not selective: the lower bound of their precision, {low:.3f}, is below {PRECISION:g}."
+    )
 
 
 def _null_problem(criterion: Criterion, metric: Metric, protocol: Protocol) -> tuple[Reason, str] | None:

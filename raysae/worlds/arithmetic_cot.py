@@ -50,7 +50,7 @@ from raysae.worlds.bookings import (
     compute,
     tokenizer_json,
 )
-from raysae.worlds.interchange import InterchangePair, draw_pairs
+from raysae.worlds.interchange import InterchangePair, Said, draw_pairs
 from raysae.worlds.word_tokenizer import word_spans
 
 __all__ = [
@@ -74,6 +74,13 @@ LICENCE = "MIT"
 
 SLIP_RATES = {"total": 0.15, "operation": 0.08, "operand": 0.08}
 """Chance per step that what is written of a variable is drawn at random (and may be right all the same)."""
+
+ABOUT = {
+    COPY: (Said("total", ("total",)), Said("book", ("book",))),
+    OPERATION: (Said("operation", ("operation",)), Said("operand", ("operand",))),
+    RESULT: (Said("total", ("total", "operation", "operand")), Said("book", ("book",))),
+}
+"""Word of a step that can be read out -> what it says. `=` is written whatever the state."""
 
 
 @dataclass(frozen=True)
@@ -227,6 +234,7 @@ def _pair(variable: str, base: Found, source: Found) -> InterchangePair:
     source_record, source_start, source_step = source
     value = source_step.value(variable)
     site = SITES[variable]
+    readouts = [word for word in ABOUT if word > site]
     words = (*base_step.words[: site + 1], *base_step.exchanged(variable, value).words[site + 1 :])
     spans = word_spans(words, base_start)
     return InterchangePair(
@@ -236,8 +244,8 @@ def _pair(variable: str, base: Found, source: Found) -> InterchangePair:
         source_char=word_spans(source_step.words, source_start)[site][0],
         text=base_record.text[:base_start] + " ".join(words),
         char=spans[site][0],
-        # `=` is written whatever the state and tells nothing.
-        readouts=tuple(spans[word][0] for word in (COPY, OPERATION, RESULT) if word > site),
+        readouts=tuple(spans[word][0] for word in readouts),
+        about=tuple(ABOUT[word] for word in readouts),
         base_record_id=base_record.record_id,
         source_record_id=source_record.record_id,
     )

@@ -20,7 +20,16 @@ CLOSING = ")]}>"
 OPERATIONS = ("push", "pop", "hold")
 START, DELIMITER, ASK = "run", ":", "is"
 CLOSED, PARITIES = ("open", "closed"), ("even", "odd")
-READOUTS = ("depth", "top", "operation", "legal", "closed", "parity")
+FOLLOWS: dict[str, tuple[str, ...]] = {
+    "depth": ("depth",),
+    "top": ("top",),
+    "operation": ("operation",),
+    "legal": ("depth", "top"),
+    "closed": ("depth",),
+    "parity": (),
+}
+"""Readout -> the circuit variables that it follows from."""
+READOUTS = tuple(FOLLOWS)
 """In the order in which they are written."""
 SHORTEST, LONGEST = 4, 16
 """Words of a program behind its ground."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from raysae.types import CorpusRecord, LabelSpan
 from raysae.types.experiment import stream_seed
-from raysae.worlds.brackets import ASK, DELIMITER, MACHINES, START, VOCABULARY, Machine, State
-from raysae.worlds.interchange import InterchangePair, draw_pairs
+from raysae.worlds.brackets import ASK, DELIMITER, FOLLOWS, MACHINES, START, VOCABULARY, Machine, State
+from raysae.worlds.interchange import WORD, InterchangePair, Said, draw_pairs
 from raysae.worlds.word_tokenizer import word_spans, word_tokenizer
 
 LICENCE = "MIT"
@@ -35,12 +35,20 @@ class Compiled:
     @property
     def VARIABLES(self) -> dict[str, tuple[str, ...]]:
         """Label -> its values; each can be exchanged on the `:`."""
-        return {f"{self.machine.name}.{variable}": values for variable, values in self.machine.values.items()}
+        return {self._label(variable): values for variable, values in self.machine.values.items()}
 
     @property
     def SYNONYMS(self) -> dict[str, str]:
         """No two words mean the same."""
         return {}
+
+    @property
+    def about(self) -> tuple[tuple[Said, ...], ...]:
+        """What each answer says."""
+        return tuple(
+            (Said(self._label(readout) if readout in self.machine.values else WORD, tuple(map(self._label, follows))),)
+            for readout, follows in FOLLOWS.items()
+        )
 
     def carried(self, word: str) -> dict[str, str]:
         """Variable -> value of what an answer says."""
@@ -70,13 +78,16 @@ class Compiled:
 
         return [self._pair(variable, value, *pair) for pair in draw_pairs(bases, sources, count, rng, good)]
 
+    def _label(self, variable: str) -> str:
+        return f"{self.machine.name}.{variable}"
+
     def _record(self, i: int, program: Sequence[str]) -> CorpusRecord:
         machine = self.machine
         end = machine.at_delimiter(program)
         answers = machine.readouts(end)
         words = [START, *program, DELIMITER]
         labels = [
-            LabelSpan(start=start, end=stop, variable=f"{machine.name}.{variable}", value=held)
+            LabelSpan(start=start, end=stop, variable=self._label(variable), value=held)
             for (start, stop), state in zip(word_spans(words, 0)[1:], [*machine.states(program), end], strict=True)
             for variable in machine.values
             if (held := state.value(variable)) is not None
@@ -115,6 +126,7 @@ class Compiled:
             text=" ".join((asked, *answers)),
             char=base.char,
             readouts=tuple(start for start, _ in word_spans(answers, len(asked) + 1)),
+            about=self.about,
             base_record_id=base.record.record_id,
             source_record_id=source.record.record_id,
         )

@@ -3,12 +3,22 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 P = TypeVar("P")
 
+WORD = ""
 TRIES = 20
 """Sources tried per base of an interchange pair, at most."""
+
+
+class Said(NamedTuple):
+    """One of the things that a readout says, and whose it is."""
+
+    part: str
+    """A variable whose value the world's `carried` finds in the word; WORD: the word as such."""
+    follows: tuple[str, ...]
+    """The variables that decide it; none for a distractor."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class InterchangePair:
     readouts: tuple[int, ...]
     """First characters, in `text`, of the words that must be predicted, each at the token before it: those that follow
     from the exchanged value and those that must stay the base's. All of them right is one joint success."""
+    about: tuple[tuple[Said, ...], ...]
+    """What the word of each readout says."""
     base_record_id: str
     source_record_id: str
 

@@ -42,6 +42,13 @@ def test_an_interval_wholly_on_the_wrong_side_is_no_go(one: Make, name: str):
     assert one(name, value=bad, interval=(0.9 * bad, 1.1 * bad)).outcome is NO_GO
 
 
+@pytest.mark.parametrize(("low", "said"), [(0.49, True), (0.5, False), (None, False)])
+def test_a_go_of_latents_that_do_several_things_says_so_and_stays_a_go(one: Make, low: float | None, said: bool):
+    found = one("causal_interchange", also={"precision_low": low})
+    assert found.outcome is GO and ("Features exist but are not selective" in found.reason) is said
+    assert "selective" not in one("causal_interchange", interval=(0.1, 0.2), also={"precision_low": low}).reason
+
+
 TRUTH_TABLE = [
     ({"interval": (0.94, 1.0)}, UNSURE, Reason.UNDERPOWERED),
     ({"interval": (0.95, 1.0)}, GO, None),

@@ -65,6 +65,7 @@ def test_every_value_of_both_machines_is_registered_and_the_evidence_says_what_e
     assert registered["least_f1"] == 0.9
     metric = json.loads((finished / "metrics" / "metrics.json").read_text())["criteria"]["causal_interchange"]
     assert metric["n"] == 21 and metric["also"]["mean_ceiling_j"] == 1.0
+    assert 0 <= metric["also"]["precision_low"] <= metric["also"]["precision"] <= metric["also"]["precision_high"] <= 1
     assert set(metric["nulls"]) == {
         "random_model", "permuted_labels", "matched_latents", "random_direction", "wrong_site"
     }  # fmt: skip
@@ -84,6 +85,12 @@ def test_the_true_dictionary_is_coherent_in_every_unit_and_nothing_else_is(exam:
     assert judge(j, matched, j).coherent.all()
     for null in ("permuted_labels", WRONG_SITE):
         assert max(unit["latents"] for unit in shown[null]) == 0
+    alone = shown["single_latents"]
+    for latent, significant, share in zip(alone["latents"], alone["significant"], alone["share"], strict=True):
+        if significant:
+            one_thing = CODED[latent][0] in ("depth", "top", "operation")
+            assert share > 0.95 if one_thing else share < 0.5, "parity and the kind of word are no variable's"
+    assert sum(alone["significant"]) == 21 + 3
 
 
 def test_what_nothing_reads_is_taken_out_of_a_patch(exam: Examination) -> None:

@@ -1,16 +1,15 @@
 """Interchange on a real model: J of every edit on a world's text pairs (SCIENCE 4.3-4.7)."""
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from raysae.falsification.criterion import CEILING_J, CORRECTED_J
-from raysae.falsification.metrics import causal
+from raysae.falsification.metrics import causal, precision
 from raysae.falsification.metrics.matching import permuted_rows
-from raysae.models.capture import capture, resume
 from raysae.models.maps import is_map
 from raysae.models.patch import edited_logits, packs, reach, residual_step
 from raysae.stages.capture import MAIN
@@ -18,7 +17,9 @@ from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.known_circuit import readable, true_exchange
 from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, registered_pairs
+from raysae.stages.exhibits.single_latents import single_latents
 from raysae.stages.exhibits.state_edits import edited_units
+from raysae.stages.exhibits.unedited import read_pairs
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import by_variable, encode
 from raysae.types import HookPoint, Metric
@@ -26,8 +27,8 @@ from raysae.types import HookPoint, Metric
 WRONG_SITE = "wrong_site"
 INSIDE = (PERMUTED, WRONG_SITE)
 """Nulls that are measured with the real arm's SAE."""
-BATCH = 256
-"""Pairs per forward pass without an edit."""
+SINGLE = "single_latents"
+"""Evidence of the real arm beside its units; none without a model."""
 SETS = 32
 """Matched sets whose edits are held in memory at once."""
 
@@ -58,6 +59,8 @@ def _interchange(exam: Examination) -> Plain | None:
                 there = behind(pairs) if null == WRONG_SITE else pairs
                 how |= {"seed": exam.seed(f"{null}/{variable}"), "permuted": null == PERMUTED}
                 found[null] += [unit._asdict() for unit in judge.units(there, names, real=units, **how)]
+    if exam.arm == MAIN:
+        found[SINGLE] = single_latents(exam)
     return found
 
 
@@ -67,7 +70,12 @@ def _summarise(evidence: Evidence) -> Metric:
         return causal.summarise({MAIN: nothing}, pairs=evidence.protocol.pairs).model_copy(
             update={"not_run": NO_PROGRAM}
         )
-    return causal.summarise(revive_units(evidence), pairs=evidence.protocol.pairs)
+    metric = causal.summarise(revive_units(evidence), pairs=evidence.protocol.pairs)
+    alone = [seed[SINGLE] for seed in evidence.of("causal_interchange")[MAIN] if SINGLE in seed]
+    if not alone:
+        return metric
+    found = [precision.Selected(np.array(one["significant"], bool), np.array(one["share"])) for one in alone]
+    return metric.model_copy(update={"also": metric.also | precision.summarise(found)})
 
 
 def revive_units(evidence: Evidence) -> dict[str, list[list[causal.Unit]]]:
@@ -171,40 +179,6 @@ class Interchange:
         """int64 [n]: index into `names` at the sites of the variable, -1 elsewhere."""
         index = {value: i for i, value in enumerate(names)}
         return np.array([index.get(value, -1) for value in self.fit.labels[variable]])
-
-
-class Unedited(NamedTuple):
-    """What a model makes of some pairs as they are; no SAE has a part in it."""
-
-    base: torch.Tensor
-    """float32 [n, d_in], the activation at each pair's site"""
-    source: torch.Tensor
-    """float32 [n, d_in]"""
-    hidden: torch.Tensor
-    """[n, t, d], what the hook point's block makes of the base"""
-    predicted: torch.Tensor
-    """int64 [n, t]"""
-
-
-@lru_cache(maxsize=24)  # all variables of six machines, so that the next SAE finds them
-@torch.no_grad()
-def read_pairs(model: Any, at: str, pairs: PairTokens) -> Unedited:
-    """At the hook point called `at`, once for all SAEs and nulls that read the same model."""
-    hookpoint = HookPoint.parse(at)
-    block = HookPoint(layer=hookpoint.layer, site="resid_post")
-    base, source, hidden, predicted = [], [], [], []
-    for rows in torch.arange(len(pairs.tokens)).split(BATCH):
-        here, ids = torch.arange(len(rows)), pairs.tokens[rows]
-        mask = torch.ones_like(ids)
-        found = capture(model, ids, mask, (hookpoint, block))
-        base.append(found[hookpoint][here, pairs.positions[rows]].float())
-        hidden.append(found[block])
-        with resume(model, block.layer, found[block]):
-            predicted.append(model(ids, attention_mask=mask, use_cache=False).logits.argmax(dim=-1))
-        ids = pairs.source_tokens[rows]
-        found = capture(model, ids, torch.ones_like(ids), (hookpoint,))
-        source.append(found[hookpoint][here, pairs.source_positions[rows]].float())
-    return Unedited(torch.cat(base), torch.cat(source), torch.cat(hidden), torch.cat(predicted))
 
 
 class Effect(NamedTuple):

@@ -11,6 +11,7 @@ from raysae.stages.court import Court
 from raysae.stages.ingest import WORLDS
 from raysae.stages.seal import pair_seed
 from raysae.types import CorpusRecord
+from raysae.worlds.interchange import Said
 
 HOPELESS_DRAWS = 2
 """Matched sets where no unit can be coherent, whatever its null: not even the supervised edit does the task, or that of
@@ -36,6 +37,10 @@ class PairTokens:
     """[n, R] position before each word that must be predicted, -1 pads"""
     expected: torch.Tensor
     """[n, R]"""
+    about: list[tuple[tuple[Said, ...], ...]]
+    """[n] what each readout says"""
+    bases: list[str]
+    """[n] the base's record"""
 
 
 @lru_cache(maxsize=64)
@@ -70,6 +75,8 @@ def tokenize_pairs(tokenizer: Any, pairs: Sequence[Any], records: dict[str, Corp
         source_positions=torch.tensor([at[0] for _, at in sources]),
         readouts=readouts,
         expected=expected,
+        about=[pair.about for pair in pairs],
+        bases=[pair.base_record_id for pair in pairs],
     )
 
 
