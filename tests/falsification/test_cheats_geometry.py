@@ -14,6 +14,7 @@ from raysae.falsification.metrics.codes import Code
 from raysae.falsification.metrics.dictionaries import Dictionary, Origin, dictionary, random_rows, unit
 from raysae.falsification.metrics.redundancy import Pair, Redundancy
 from raysae.falsification.metrics.transfer import FLOORS, Transfer
+from raysae.falsification.simulation.dictionaries import passing
 from raysae.saes import SparseAutoencoder, build, tied_dictionary
 from raysae.training import SAETrainer
 from raysae.training.losses import decorrelation
@@ -127,8 +128,7 @@ def test_duplicates_in_the_baseline_are_no_reduction(verdict: Callable[[Metric],
 def judge_stability(seeds: Sequence[Dictionary], nulls: Sequence[Dictionary]) -> Metric:
     whole = stability.compare_all(seeds)
     null = primitives.find(nulls)
-    passed = [np.ones(len(one.rows), dtype=bool) for one in seeds[:5]]
-    arms = {"main": primitives.find(seeds, passed), "random_model": null, "frozen_decoder": null}
+    arms = {"main": primitives.find(seeds, passing), "random_model": null, "frozen_decoder": null}
     gates = stability.independent(seeds, whole)
     return primitives.summarise(arms, seeds=10, gates=gates, whole=stability.summarise({"main": whole}).value, **BOOT)
 

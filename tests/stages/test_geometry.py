@@ -24,7 +24,7 @@ def folder(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("RAYSAE_LOCAL", "1")
         extra = ["sweep.trials=0", "train.steps=40", "train.seeds=3", "sae.expansion=2", "loss.decorrelation=1"]
         extra += ["protocol.criteria=[redundancy,stability]", f"protocol.nulls=[{','.join(NULLS)}]"]
-        extra += [f"protocol.observations=[{','.join(SHOWN)}]"]
+        extra += [f"protocol.observations=[{','.join(SHOWN)}]", "protocol.attribution_sites=4"]
         run(load(tiny_config, [f"out={out}", *extra]), Reporter(), "decide")
     return out / "tiny"
 
@@ -60,7 +60,10 @@ def test_stability_knows_that_these_seeds_shared_their_documents(metrics: dict[s
     gates = {gate["name"]: gate for gate in found["gates"]}
     assert all(gates[name]["passed"] for name in ("own initialisation", "own numbering", "own start"))
     assert not gates["own data"]["passed"] and "2 a document shard" in gates["own data"]["detail"]
-    assert not gates["screened"]["passed"]
+    assert gates["screened"]["passed"], "candidates were tested"
+    assert all(
+        0 < found["also"][name] <= 1 for name in ("candidates_that_fire_on_their_tokens", "candidates_without_effect")
+    )
     assert {"random_model", "frozen_decoder"} <= set(found["nulls"])
 
 

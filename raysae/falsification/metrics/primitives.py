@@ -1,16 +1,17 @@
 """Stable primitives (SCIENCE 6.3): latents that recur in the seeds that select them, confirmed on others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from raysae.falsification.criterion import SEED_SHARE, STABILITY
 from raysae.falsification.intervals import Estimate, fisher_interval, in_quadrature
 from raysae.falsification.metrics.codes import Code, correlation_of_columns
 from raysae.falsification.metrics.dictionaries import Dictionary, match_rows, unit
 from raysae.falsification.metrics.documents import MAIN
+from raysae.falsification.metrics.screening import Screen
 from raysae.falsification.resampling import studentised
 from raysae.types.metric import Gate, Metric, NullValue
 
@@ -26,8 +27,9 @@ SEED_ALPHA = 0.03
 """Of the bounds over five seeds. Where trainings happen to agree well they also spread little, and at 0.05 GO at the
 threshold came in 5.8 % of 500 simulations; at 0.03 in 4.4 %."""
 
-Passed = Sequence[Bool[np.ndarray, " _"]]
-"""Per select seed, which alive latents passed the tests that come before stability (SCIENCE 5.7 and 7)."""
+Test = Callable[[Int[np.ndarray, "p s"]], tuple[Screen, ...]]
+"""Candidates, as `select` gives them -> what the tests before stability found of those of each select seed, in order,
+without the -1."""
 
 
 class Primitives(NamedTuple):
@@ -45,15 +47,18 @@ class Primitives(NamedTuple):
     """Share of their reconstruction energy."""
     screened: bool
     """Whether only latents that passed the tests before this one could be members."""
+    fires: float | None = None
+    """Share of the candidates, latents that recur, that fire on their own tokens wherever those stand."""
+    inert: float | None = None
+    """Share that has no effect beyond that of matched latents."""
 
 
-def select(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Int[np.ndarray, "p s"]:
+def select(seeds: Sequence[Dictionary]) -> Int[np.ndarray, "p s"]:
     """Consensus clusters: a latent and its one-to-one partners at a cosine above 0.9 in at least 80 % of the seeds, its
     own included. Each latent serves once, and a cluster that points where an earlier one does is a duplicate of it."""
-    allowed = passed or [np.ones(len(one.rows), dtype=bool) for one in seeds]
-    needed = int(np.ceil(SEED_SHARE * len(seeds) - 1e-9))
-    partner = _partners(seeds, allowed)
-    free = [mask.copy() for mask in allowed]
+    needed = _needed(len(seeds))
+    partner = _partners(seeds)
+    free = [np.ones(len(one.rows), dtype=bool) for one in seeds]
     found: list[np.ndarray] = []
     directions = np.empty((0, seeds[0].rows.shape[1]), dtype=np.float32)
     for anchor in range(len(seeds)):
@@ -99,12 +104,28 @@ def confirm(
     return r, np.divide(parts.sum(axis=(0, 1)), count, out=np.full(len(seeds), np.nan), where=count > 0)
 
 
-def find(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Primitives:
-    """Select on the first half of the seeds, confirm on the rest."""
+def surviving(members: Int[np.ndarray, "p s"], screens: Sequence[Screen]) -> Int[np.ndarray, "k s"]:
+    """The candidates of which enough seeds' latents pass, without those that do not."""
+    kept = members.copy()
+    for column, one in zip(kept.T, screens, strict=True):
+        rows = np.flatnonzero(column >= 0)
+        column[rows[~one.passes]] = -1
+    return kept[(kept >= 0).sum(axis=1) >= _needed(members.shape[1])]
+
+
+def find(seeds: Sequence[Dictionary], test: Test | None = None) -> Primitives:
+    """Select on the first half of the seeds, confirm on the rest. Latents that recur are tested, and must recur still
+    where only those that passed count."""
     chosen, held_out = seeds[: len(seeds) // 2], seeds[len(seeds) // 2 :]
     if not chosen:
         return Primitives(np.empty((0, 0), np.int64), np.empty((len(held_out), 0)), np.empty(0), 0.0, 0.0, False)
-    members = select(chosen, passed)
+    members, fires, inert = select(chosen), None, None
+    if test is not None and len(members):
+        screens = test(members)
+        members = surviving(members, screens)
+        fires, inert = (
+            float(np.concatenate([getattr(one, name) for one in screens]).mean()) for name in ("fires", "inert")
+        )
     r, of_select = confirm(members, chosen, held_out)
     energy = [one.energy for one in chosen]
     own = [column[column >= 0] for column in members.T]
@@ -114,7 +135,9 @@ def find(seeds: Sequence[Dictionary], passed: Passed | None = None) -> Primitive
         of_select,
         float(np.mean([len(mine) / max(len(one.rows), 1) for mine, one in zip(own, chosen, strict=True)])),
         float(np.mean([e[mine].sum() / max(e.sum(), 1e-300) for mine, e in zip(own, energy, strict=True)])),
-        passed is not None,
+        test is not None,
+        fires,
+        inert,
     )
 
 
@@ -176,22 +199,27 @@ def summarise(
             "confirmed_share": confirmed,
             "share_of_dictionary": main.of_dictionary,
             "share_of_energy": main.of_energy,
+            "candidates_that_fire_on_their_tokens": main.fires,
+            "candidates_without_effect": main.inert,
             "pw_mcc": whole,
         },
         not_run=None if estimate.interval else "No primitive was selected.",
     )
 
 
-def _partners(seeds: Sequence[Dictionary], allowed: Passed) -> list[Int[np.ndarray, "m s"]]:
+def _needed(seeds: int) -> int:
+    return int(np.ceil(SEED_SHARE * seeds - 1e-9))
+
+
+def _partners(seeds: Sequence[Dictionary]) -> list[Int[np.ndarray, "m s"]]:
     """For each latent of each seed, its partner in every other; -1 where there is none above the cosine."""
     found = [np.full((len(one.rows), len(seeds)), -1) for one in seeds]
-    usable = [np.flatnonzero(mask) for mask in allowed]
     for i, one in enumerate(seeds):
-        found[i][usable[i], i] = usable[i]
+        found[i][:, i] = np.arange(len(one.rows))
         for j in range(i + 1, len(seeds)):
-            matched = match_rows(one.rows[usable[i]], seeds[j].rows[usable[j]])
+            matched = match_rows(one.rows, seeds[j].rows)
             close = matched.score > CONSENSUS
-            a, b = usable[i][matched.a[close]], usable[j][matched.b[close]]
+            a, b = matched.a[close], matched.b[close]
             found[i][a, j], found[j][b, i] = b, a
     return found
 

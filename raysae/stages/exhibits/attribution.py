@@ -8,7 +8,7 @@ import torch
 
 from raysae.falsification.intervals import draws_needed
 from raysae.falsification.metrics import attributed, attribution
-from raysae.falsification.metrics.attribution import Attribution, Direction, Probe
+from raysae.falsification.metrics.attribution import Attribution, Direction
 from raysae.falsification.metrics.dose_response import DOSES
 from raysae.falsification.metrics.null_directions import null_draws
 from raysae.models.patch import reach
@@ -17,6 +17,7 @@ from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.base import Divided, Evidence, Plain
 from raysae.stages.exhibits.pushing import Pushed
 from raysae.stages.exhibits.readouts import Readouts
+from raysae.stages.exhibits.sites import probe, sites, spread
 from raysae.types import Metric, Split
 
 PARTS = 4
@@ -36,17 +37,12 @@ def _examine(exam: Examination, part: int) -> Plain | None:
     if not len(numbers):
         return None
     readouts = Readouts(exam.experiment, exam.court.tokenizer)
-    active = exam.fit_latents > 0
     h = exam.fit_latents[:, numbers].double()
-    fires = active[:, numbers]
-    count = fires.sum(dim=0).clamp_min(1)
-    mean_on = h.sum(dim=0) / count
-    scale = (((h - mean_on) ** 2 * fires).sum(dim=0) / count).sqrt().float()
     seed = exam.seed("attribution")
     at_fit, at_test = (
-        _sites(exam, split, numbers, readouts, seed + number) for number, split in enumerate((Split.FIT, Split.TEST))
+        sites(exam, split, numbers, readouts, seed + number) for number, split in enumerate((Split.FIT, Split.TEST))
     )
-    fit, test = (_probe(exam, split, numbers, rows, owner, readouts)
+    fit, test = (probe(exam, split, numbers, rows, owner, readouts)
                  for split, (rows, owner) in ((Split.FIT, at_fit), (Split.TEST, at_test)))  # fmt: skip
     resampled = torch.from_numpy(np.random.default_rng([seed, part, 2]).integers(0, len(h), len(test.owner)))
     owner = torch.from_numpy(test.owner)
@@ -55,13 +51,13 @@ def _examine(exam: Examination, part: int) -> Plain | None:
         "mean": h.mean(dim=0).float()[owner],
         "resample": h[resampled, owner].float(),
     }
-    W_dec, rates = exam.sae.W_dec.detach(), active.double().mean(dim=0).numpy()
+    W_dec, rates = exam.sae.W_dec.detach(), (exam.fit_latents > 0).double().mean(dim=0).numpy()
     measured = attribution.measure(
         fit,
         test,
         W_dec[numbers],
         null_draws(W_dec, rates, exam.alive.numpy(), numbers, seed),
-        scale,
+        spread(h),
         replacements,
         _readers(exam.court, exam.source, readouts.targets),
         readouts.targets,
@@ -87,35 +83,6 @@ def _draws(exam: Examination) -> dict[str, int]:
         "random_direction": 1 + max(draws_needed(alive, max(exam.protocol.attributed_latents // 4, 1)), ROWS),
         "shuffled_decoder": min(1 + ROWS, alive - 1),
     }
-
-
-def _sites(
-    exam: Examination, split: Split, numbers: np.ndarray, readouts: Readouts, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """(rows of the sample, which of `numbers` is on there): at most the registered number per latent, from as many
-    documents as there are."""
-    sample = exam.fit if split == Split.FIT else exam.test
-    latents = exam.fit_latents if split == Split.FIT else exam.test_latents
-    window = reach(exam.model, exam.hookpoint.layer, exam.protocol.attribution_window)
-    readable, document = readouts.readable(sample, window), sample.document.numpy()
-    rows, owner = [], []
-    for place, number in enumerate(numbers):
-        candidates = np.flatnonzero((latents[:, number] > 0).numpy() & readable)
-        candidates = np.random.default_rng([seed, int(number)]).permutation(candidates)
-        _, first = np.unique(document[candidates], return_index=True)
-        again = np.setdiff1d(np.arange(len(candidates)), first)
-        taken = candidates[np.concatenate([np.sort(first), again])][: exam.protocol.attribution_sites]
-        rows.append(taken)
-        owner.append(np.full(len(taken), place))
-    return np.concatenate(rows), np.concatenate(owner)
-
-
-def _probe(
-    exam: Examination, split: Split, numbers: np.ndarray, rows: np.ndarray, owner: np.ndarray, readouts: Readouts
-) -> Probe:
-    latents = exam.fit_latents if split == Split.FIT else exam.test_latents
-    activation = latents[torch.from_numpy(rows), torch.from_numpy(numbers[owner])]
-    return Probe(Pushed(exam.court, exam.source, split, rows, readouts, exam.hookpoint), owner, activation)
 
 
 @lru_cache(maxsize=4)

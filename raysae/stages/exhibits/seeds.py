@@ -9,11 +9,13 @@ import numpy as np
 from raysae.falsification.metrics import clustering, primitives, stability
 from raysae.falsification.metrics.dictionaries import Dictionary
 from raysae.falsification.metrics.primitives import Primitives
+from raysae.falsification.metrics.screening import Screen
 from raysae.falsification.metrics.stability import Compared, Pairwise
 from raysae.stages.capture import MAIN
 from raysae.stages.court import Examination
 from raysae.stages.exhibits.base import Comparison, Evidence, Plain
 from raysae.stages.exhibits.geometry import NULLS, geometry
+from raysae.stages.exhibits.screening import screen
 from raysae.types import Gate, Metric
 from raysae.types.experiment import stream_seed
 
@@ -44,7 +46,16 @@ def _pw_mcc(exams: Sequence[Examination]) -> Plain:
 
 
 def _stability(exams: Sequence[Examination]) -> Plain:
-    found = primitives.find(_dictionaries(tuple(exams)))
+    seeds = _dictionaries(tuple(exams))
+
+    def test(members: np.ndarray) -> tuple[Screen, ...]:
+        found = []
+        for exam, one, column in zip(exams, seeds, members.T, strict=False):  # the seeds that select come first
+            found.append(screen(exam, one.number[column[column >= 0]]))
+            exam.release()
+        return tuple(found)
+
+    found = primitives.find(seeds, test)
     plain = {
         **found._asdict(),
         "members": found.members.tolist(),

@@ -7,13 +7,14 @@ import torch
 from raysae.falsification.metrics import primitives
 from raysae.falsification.metrics.dictionaries import Dictionary, Origin, dictionary, match_rows, random_rows
 from raysae.falsification.metrics.primitives import Primitives, confirm, find, select
+from raysae.falsification.metrics.screening import Screen, own_tokens
 from raysae.falsification.metrics.stability import compare, compare_all, independent, pw_mcc, summarise
+from raysae.falsification.simulation.dictionaries import passing
 from raysae.types import Gate, Reason
 
 from .geometry import null_dictionary, random_code, trained
 
 M, D, TOKENS = 80, 32, 1500
-ALL = [np.ones(M, bool)] * 5
 
 
 def seeds_of(share: float = 1.0, count: int = 10, **more) -> list[Dictionary]:
@@ -138,13 +139,48 @@ def test_primitives_are_the_latents_that_enough_seeds_share():
         assert len(set(column[column >= 0])) == (column >= 0).sum()
 
 
-def test_latents_that_failed_the_tests_before_are_no_members():
-    seeds = seeds_of()[:5]
-    passed = [np.arange(M) % 2 == s % 2 for s in range(5)]
-    members = select(seeds, passed)
-    for s, column in enumerate(members.T):
-        assert passed[s][column[column >= 0]].all()
-    assert len(select(seeds, [np.zeros(M, bool)] * 5)) == 0
+def screened(failing: list[np.ndarray]) -> primitives.Test:
+    """Every candidate passes but the latents named, by select seed."""
+
+    def test(members: np.ndarray) -> tuple[Screen, ...]:
+        found = []
+        for bad, column in zip(failing, members.T, strict=True):
+            latents = column[column >= 0]
+            injected = np.isin(latents, bad).astype(float)
+            found.append(Screen(injected, np.ones(len(latents), dtype=bool), np.full(len(latents), 1e-4)))
+        return tuple(found)
+
+    return test
+
+
+def test_latents_that_failed_the_tests_before_are_no_members_and_enough_must_be_left():
+    seeds, everyone = seeds_of(), np.arange(M)
+    of_all = select(seeds[:5])
+    once = find(seeds, screened([everyone[::2], *[np.empty(0, int)] * 4]))
+    assert len(once.members) == len(of_all), "four of five seeds are enough"
+    assert not (once.members[:, 0] % 2 == 0).any() and (once.members[:, 0] == -1).sum() == (of_all[:, 0] % 2 == 0).sum()
+    twice = find(seeds, screened([everyone[::2], everyone, *[np.empty(0, int)] * 3]))
+    assert {tuple(row[2:]) for row in twice.members} == {tuple(row[2:]) for row in of_all if row[0] % 2}
+    none = find(seeds, screened([everyone] * 5))
+    assert none.members.shape == (0, 5) and none.fires == 1.0 and none.inert == 0.0 and none.screened
+
+
+def test_a_screen_asks_for_silence_on_own_tokens_and_an_effect_that_survives_a_correction():
+    injected, supports = np.array([0.0, 0.10, 0.11, 0.0, 0.0]), np.array([True, True, True, False, True])
+    one = Screen(injected, supports, np.array([0.01, 0.01, 0.01, 0.01, 0.2]))
+    assert one.passes.tolist() == [True, True, False, False, False]
+    assert one.fires.tolist() == [False, False, True, False, False]
+    assert one.inert.tolist() == [False, False, False, True, True]
+    many = Screen(np.zeros(100), np.ones(100, dtype=bool), np.append(0.04, np.full(99, 0.9)))
+    assert not many.passes.any(), "one of a hundred at 0.04 is nothing"
+
+
+def test_own_tokens_hold_most_of_the_activation():
+    token_id = np.array([7, 3, 7, 9, 3, 5, 1])
+    latent = np.array([1.0, 0.4, 0.5, 3.0, 0.2, 0.0, 0.1])
+    assert own_tokens(latent, token_id).tolist() == [9, 7, 3]
+    assert own_tokens(np.where(token_id == 5, 1.0, 0.0), token_id).tolist() == [5]
+    assert len(own_tokens(np.zeros(7), token_id)) == 0
 
 
 def test_a_duplicated_primitive_counts_once():
@@ -177,7 +213,7 @@ def judged(main: Primitives, gates: tuple[Gate, ...] = (), **others: Primitives)
 
 
 def test_planted_primitives_are_found_and_the_null_pipeline_yields_none():
-    main, null = find(seeds_of(share=0.9), ALL), find(nulls())
+    main, null = find(seeds_of(share=0.9), passing), find(nulls())
     found = judged(main, frozen_decoder=null)
     assert found.value is not None and found.value == pytest.approx(main.r.mean())
     assert found.also["primitives"] == len(main.members) > 40
