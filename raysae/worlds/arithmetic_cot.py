@@ -26,7 +26,6 @@ total) and on `=` (the new one), `operation` and `operand` on the written total.
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from raysae.types import CorpusRecord, LabelSpan
 from raysae.types.experiment import stream_seed
@@ -51,6 +50,7 @@ from raysae.worlds.bookings import (
     tokenizer_json,
 )
 from raysae.worlds.interchange import InterchangePair, Said, draw_pairs
+from raysae.worlds.readings import Detection, Readings
 from raysae.worlds.word_tokenizer import word_spans
 
 __all__ = [
@@ -60,7 +60,6 @@ __all__ = [
     "VARIABLES",
     "VOCABULARY",
     "InterchangePair",
-    "Readings",
     "carried",
     "generate",
     "interchange_pairs",
@@ -81,19 +80,6 @@ ABOUT = {
     RESULT: (Said("total", ("total", "operation", "operand")), Said("book", ("book",))),
 }
 """Word of a step that can be read out -> what it says. `=` is written whatever the state."""
-
-
-@dataclass(frozen=True)
-class Readings:
-    """Where a text shows what a reader makes of it: first characters of words to be predicted."""
-
-    answer: int
-    close: int
-    """Of the word that ends the chain."""
-    ends: tuple[int, ...]
-    """Of the word behind each step: the next step's first, or the close."""
-    slips: tuple[tuple[int, str], ...]
-    """Of each word that a slip made wrong, and the word that would have been right."""
 
 
 Found = tuple[CorpusRecord, int, Step]
@@ -139,17 +125,19 @@ def read_steps(record: CorpusRecord) -> list[tuple[int, Step]]:
 
 
 def readings(record: CorpusRecord) -> Readings:
-    """Answer, close, ends of steps and slips of a text."""
-    slips: list[tuple[int, str]] = []
+    """Answer, close, ends of steps and, of each word that a slip made wrong, the one that would have been right."""
+    slips: list[Detection] = []
     for start, step in read_steps(record):
-        spans = word_spans(step.words, start)
-        slips += [(spans[at][0], step.right[at]) for at in (COPY, OPERATION) if step.words[at] != step.right[at]]
+        spans, (right, written) = word_spans(step.words, start), (step.right, step.words)
+        slips += [
+            Detection(spans[at][0], right[at], written[at]) for at in (COPY, OPERATION) if written[at] != right[at]
+        ]
     answer = len(record.text) - len(record.answer)
     return Readings(
         answer=answer,
         close=answer - len(f"{CLOSE} "),
         ends=tuple(end + 1 for _, end in record.step_spans),
-        slips=tuple(slips),
+        detections=tuple(slips),
     )
 
 

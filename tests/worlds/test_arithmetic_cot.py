@@ -225,12 +225,12 @@ def test_readings_point_at_the_words_they_say(records: list[CorpusRecord]) -> No
         words = dict(zip(starts, record.text.split(), strict=True))
         assert words[found.answer] == record.answer and words[found.close] == "so"
         assert [words[at] for at in found.ends] == [*(step.person for step in steps[1:]), "so"]
-        assert all(words[at] != right and right in world.VOCABULARY for at, right in found.slips)
+        assert all(words[at] == wrong != right and right in world.VOCABULARY for at, right, wrong in found.detections)
         # A slip of the operation and one of its operand stand in one word.
         totals = sum(step.written_total != step.total for step in steps)
         operations = sum(
             (step.written_operation, step.written_operand) != (step.operation, step.operand) for step in steps
         )
-        assert len(found.slips) == totals + operations
+        assert len(found.detections) == totals + operations
         slipped += totals + operations
     assert slipped > 100

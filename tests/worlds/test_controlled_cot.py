@@ -330,3 +330,27 @@ def test_the_tokenizer_knows_every_word_and_gives_texts_back(records: list[Corpu
     assert tokenizer.get_vocab_size() == len(world.VOCABULARY) <= 512
     for text in (*(record.text for record in records[:300]), *world.mixed(300, seed=1)):
         assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+def test_readings_point_at_the_answer_the_close_the_words_behind_steps_and_the_verdicts(
+    records: list[CorpusRecord],
+) -> None:
+    failed = 0
+    for record in records:
+        found = world.readings(record)
+        if record.extras["set"] == "INJECTION":
+            assert found is None
+            continue
+        assert found is not None
+        at = {start: word for start, word in zip(starts(record.text), record.text.split(), strict=True)}
+        assert at[found.answer] == record.answer and at[found.close] == "done"
+        assert [at[char] for char in found.ends] == [*(step.split()[0] for step in record.steps[1:]), "done"]
+        assert {(at[one.char], one.right, one.wrong) for one in found.detections} <= {("fails", "fails", "holds")}
+        assert len({one.char for one in found.detections}) == record.cot.split().count("fails")
+        failed += len(found.detections)
+    assert failed > 200
+
+
+def starts(text: str) -> list[int]:
+    """First character of each word."""
+    return [at for at in range(len(text)) if at == 0 or text[at - 1] == " "]

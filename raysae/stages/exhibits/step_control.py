@@ -35,7 +35,7 @@ class Places(NamedTuple):
     """Position before the word that must be predicted."""
     word: torch.Tensor
     against: torch.Tensor
-    """For slips the word that was written; else the same as `word`."""
+    """For detection the word that passes the error over; else the same as `word`."""
 
 
 def _examine(exam: Examination) -> Plain | None:
@@ -124,15 +124,17 @@ def _places(court: Court, source: str) -> dict[str, Places]:
     for document, record_id in enumerate(sample.records):
         record = records[record_id]
         readings = WORLDS[name].readings(record)
-        chars = (readings.answer, readings.close, *readings.ends, *(char for char, _ in readings.slips))
+        if readings is None:
+            continue
+        chars = (readings.answer, readings.close, *readings.ends, *(one.char for one in readings.detections))
         ids, places = locate(court.tokenizer, record.text, chars)
         answer, close, *others = places
         found["answer"].append((document, answer - 1, ids[answer], ids[answer]))
         found["steps"] += [(document, at - 1, ids[close], ids[close]) for at in others[: len(readings.ends)]]
-        for (char, right), at in zip(readings.slips, others[len(readings.ends) :], strict=True):
-            other, _ = locate(court.tokenizer, record.text[:char] + right, ())
-            if other[at] != ids[at]:  # else the words part only behind their first token
-                found["detection"].append((document, at - 1, other[at], ids[at]))
+        for (char, *words), at in zip(readings.detections, others[len(readings.ends) :], strict=True):
+            right, wrong = (locate(court.tokenizer, record.text[:char] + word, ())[0][at] for word in words)
+            if right != wrong:  # else the words part only behind their first token
+                found["detection"].append((document, at - 1, right, wrong))
     return {outcome: _kept(rows, lengths) for outcome, rows in found.items()}
 
 

@@ -12,6 +12,7 @@ and only on as many steps of each type at each place of the text (`balance.py`).
 are swapped.
 """
 
+from raysae.worlds.controlled_cot.reading import readings
 from raysae.worlds.controlled_cot.rendering import NAME
 from raysae.worlds.controlled_cot.sets import CYCLE, generate, mixed
 from raysae.worlds.controlled_cot.templates import FAMILIES, TEXTS
@@ -36,5 +37,6 @@ __all__ = [
     "VOCABULARY",
     "generate",
     "mixed",
+    "readings",
     "tokenizer_json",
 ]
