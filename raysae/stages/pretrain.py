@@ -1,8 +1,9 @@
 """Text -> a small language model: the recipes behind `raysae/models/bundled/`, and the code that makes them again.
 
 Reads a recipe and, for GSM8K, the corpus; writes a Hugging Face folder (`config.json`, `model.safetensors`,
-`tokenizer.json`, `tokenizer_config.json`) and `pretrain.json`, which says what it was made of and the loss on held-out
-text. Runs on one thread of one CPU, without Ray: the same seed, versions and kind of machine give the same bytes.
+`tokenizer.json`, `tokenizer_config.json`) and `pretrain.json`, which says what it was made of, the loss on held-out
+text and what the recipe's check found. Runs on one thread of one CPU, without Ray: the same seed, versions and kind of
+machine give the same bytes.
 """
 
 import json
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raysae.errors import BadInput
+from raysae.stages import ceiling
 from raysae.stages.recipes import RECIPES, Recipe
 from raysae.types import Split
 from raysae.types.experiment import stream_seed
@@ -42,12 +44,13 @@ def pretrain(
     *,
     corpus_path: Path | None = None,
     report: Callable[[int, float], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Path:
     """Train the bundled model `name` from `seed` and write the folder `out`, which must be new or empty.
 
     `steps` cuts the recipe short; `corpus_path` is where GSM8K lies (default: the hub); `report` is called with
-    (step, training loss in nats per token). Returns `out`. BadInput for an unknown name, an occupied folder, a missing
-    corpus.
+    (step, training loss in nats per token), `say` with what a check of the model found. Returns `out`. BadInput for an
+    unknown name, an occupied folder, a missing corpus.
     """
     recipe = RECIPES.get(name)
     if recipe is None:
@@ -67,6 +70,8 @@ def pretrain(
         documents = encode(recipe, tokenizer, texts)
         final_loss = fit(model, recipe, documents, steps, stream_seed(seed, f"pretrain.{name}.order"), report)
         loss, tokens = held_out_loss(model, encode(recipe, tokenizer, held_out))
+        check, fast = recipe.check, _fast(tokenizer, recipe)
+        found = check and check.measure(model, fast, stream_seed(seed, f"pretrain.{name}.check"))
     made_of = {
         "name": name,
         "corpus": recipe.corpus,
@@ -84,7 +89,12 @@ def pretrain(
             "tokenizers": tokenizers.__version__,
         },
     }
-    _write(out, model, tokenizer, recipe, made_of)
+    if found:
+        made_of |= {"check": found, "missed": ceiling.missed(found)}
+        if say is not None:
+            for line in ceiling.told(found):
+                say(line)
+    _write(out, model, fast, made_of)
     return out
 
 
@@ -200,15 +210,8 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _write(
-    out: Path,
-    model: transformers.GPT2LMHeadModel,
-    tokenizer: tokenizers.Tokenizer,
-    recipe: Recipe,
-    made_of: dict[str, object],
-) -> None:
-    staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    fast = transformers.PreTrainedTokenizerFast(
+def _fast(tokenizer: tokenizers.Tokenizer, recipe: Recipe) -> transformers.PreTrainedTokenizerFast:
+    return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=recipe.eos_token,
         eos_token=recipe.eos_token,
@@ -217,7 +220,16 @@ def _write(
         clean_up_tokenization_spaces=False,
         model_max_length=recipe.ctx_len,
     )
-    fast.save_pretrained(staging)
+
+
+def _write(
+    out: Path,
+    model: transformers.GPT2LMHeadModel,
+    tokenizer: transformers.PreTrainedTokenizerFast,
+    made_of: dict[str, object],
+) -> None:
+    staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    tokenizer.save_pretrained(staging)
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(staging)
     # The output matrix is the embedding matrix (tied): it is stored once.

@@ -8,10 +8,11 @@ import tokenizers
 
 from raysae import corpora
 from raysae.errors import BadInput
-from raysae.types import CorpusRecord, Split
+from raysae.stages.ceiling import Ceiling
+from raysae.types import CorpusRecord, HookPoint, Split
 from raysae.types.experiment import stream_seed
 from raysae.types.text import CorpusConfig
-from raysae.worlds import arithmetic_cot, controlled_cot
+from raysae.worlds import arithmetic_cot, controlled_cot, dyck
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Recipe:
     tokenizer: Callable[[Sequence[str], int], tokenizers.Tokenizer]
     """(training texts, vocabulary size) -> tokenizer whose decoding gives the text back."""
     vocab_size: int
+    check: Ceiling | None = None
+    """What must be so of the model before an SAE is worth a look."""
 
 
 def _arithmetic_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -54,6 +57,14 @@ def _controlled_texts(split: Split, documents: int, seed: int, path: Path | None
 
 def _controlled_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
     return tokenizers.Tokenizer.from_str(controlled_cot.tokenizer_json())
+
+
+def _dyck_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
+    return list(dyck.WORLD.lessons(documents, stream_seed(seed, f"pretrain.tiny-dyck.{split.value}")))
+
+
+def _dyck_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
+    return tokenizers.Tokenizer.from_str(dyck.tokenizer_json())
 
 
 def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -121,6 +132,24 @@ RECIPES: dict[str, Recipe] = {
         texts=_controlled_texts,
         tokenizer=_controlled_tokenizer,
         vocab_size=len(controlled_cot.VOCABULARY),
+    ),
+    "tiny-dyck": Recipe(
+        corpus=dyck.NAME,
+        layers=2,
+        d_model=64,
+        heads=4,
+        ctx_len=56,
+        steps=3000,
+        batch_documents=64,
+        lr=3e-3,
+        weight_decay=0.01,
+        eos_token="<eos>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        texts=_dyck_texts,
+        tokenizer=_dyck_tokenizer,
+        vocab_size=len(dyck.VOCABULARY),
+        check=Ceiling(dyck.WORLD, HookPoint(layer=1, site="resid_post")),
     ),
     "tiny-gsm8k": Recipe(
         corpus="gsm8k",

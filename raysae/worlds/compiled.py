@@ -7,6 +7,7 @@ program and on the `:` behind it, which is where they are exchanged: all six rea
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from raysae.types import CorpusRecord, LabelSpan
 from raysae.types.experiment import stream_seed
@@ -31,6 +32,10 @@ class Compiled:
     """A machine's texts: what a module of `worlds/` offers, for each machine alike."""
 
     machine: Machine
+    asked: ClassVar[tuple[str, ...]] = (ASK,)
+    """What stands between the `:` and the answers."""
+    labelled: ClassVar[slice] = slice(None)
+    """Which words behind `run` have labels, the `:` the last of them."""
 
     @property
     def VARIABLES(self) -> dict[str, tuple[str, ...]]:
@@ -49,6 +54,10 @@ class Compiled:
             (Said(self._label(readout) if readout in self.machine.values else WORD, tuple(map(self._label, follows))),)
             for readout, follows in FOLLOWS.items()
         )
+
+    def answers(self, state: State) -> tuple[str, ...]:
+        """The words that are read out."""
+        return self.machine.readouts(state)
 
     def carried(self, word: str) -> dict[str, str]:
         """Variable -> value of what an answer says."""
@@ -84,11 +93,12 @@ class Compiled:
     def _record(self, i: int, program: Sequence[str]) -> CorpusRecord:
         machine = self.machine
         end = machine.at_delimiter(program)
-        answers = machine.readouts(end)
+        answers = self.answers(end)
         words = [START, *program, DELIMITER]
+        held_at = list(zip(word_spans(words, 0)[1:], [*machine.states(program), end], strict=True))
         labels = [
             LabelSpan(start=start, end=stop, variable=self._label(variable), value=held)
-            for (start, stop), state in zip(word_spans(words, 0)[1:], [*machine.states(program), end], strict=True)
+            for (start, stop), state in held_at[self.labelled]
             for variable in machine.values
             if (held := state.value(variable)) is not None
         ]
@@ -101,7 +111,7 @@ class Compiled:
             source_dataset=machine.name,
             split=None,
             licence=LICENCE,
-            text=" ".join([*words, ASK, *answers]),
+            text=" ".join([*words, *self.asked, *answers]),
             labels=tuple(labels),
             extras={"original_question": " ".join(program)},
         )
@@ -111,13 +121,13 @@ class Compiled:
         return Site(record, len(record.question) - len(DELIMITER), self.machine.at_delimiter(program))
 
     def _informative(self, base: State, source: State, variable: str) -> bool:
-        readouts, exchanged = self.machine.readouts, base.exchanged(variable, str(source.value(variable)))
+        exchanged = base.exchanged(variable, str(source.value(variable)))
         kept = any(base.value(other) != source.value(other) for other in self.machine.values if other != variable)
-        return kept and readouts(exchanged) not in (readouts(base), readouts(source))
+        return kept and self.answers(exchanged) not in (self.answers(base), self.answers(source))
 
     def _pair(self, variable: str, value: str, base: Site, source: Site) -> InterchangePair:
-        answers = self.machine.readouts(base.state.exchanged(variable.partition(".")[2], value))
-        asked = f"{base.record.question} {ASK}"
+        answers = self.answers(base.state.exchanged(variable.partition(".")[2], value))
+        asked = " ".join((base.record.question, *self.asked))
         return InterchangePair(
             variable=variable,
             value=value,

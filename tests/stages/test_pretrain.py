@@ -116,8 +116,26 @@ def test_held_out_loss_is_the_mean_over_predicted_tokens() -> None:
     assert loss == pytest.approx(total / tokens, rel=1e-4)
 
 
+def test_a_model_that_learnt_nothing_misses_its_check_and_it_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = pretrain("tiny-dyck", tmp_path / "model", steps=1, say=said.append)
+    made_of = json.loads((folder / "pretrain.json").read_text())
+    rates = made_of["check"]["interchange_ceiling"]
+    assert made_of["check"]["accuracy"] < 0.2 and list(rates) == ["dyck.depth", "dyck.operation", "dyck.top"]
+    assert len(made_of["missed"]) == 4 and max(rates.values()) < 0.2
+    assert said[0].startswith("accuracy 0.0") and said[1:] == [
+        f"the check is missed: {why}" for why in made_of["missed"]
+    ]
+
+
+@pytest.mark.slow
+def test_tiny_dyck_answers_and_does_what_supervised_exchanges_ask_of_it(tmp_path: Path) -> None:
+    made_of = json.loads((pretrain("tiny-dyck", tmp_path / "model") / "pretrain.json").read_text())
+    assert made_of["missed"] == [] and made_of["check"]["accuracy"] >= 0.99
+
+
 def test_an_unknown_name_an_occupied_folder_and_a_missing_corpus_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="allowed: tiny-cot, tiny-controlled, tiny-gsm8k"):
+    with pytest.raises(BadInput, match="allowed: tiny-cot, tiny-controlled, tiny-dyck, tiny-gsm8k"):
         pretrain("tiny", tmp_path / "model")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match="is not empty"):
