@@ -47,7 +47,7 @@ class ModelRow:
 MODELS: dict[str, ModelRow] = {
     row.name: row
     for row in (
-        # The first two are described by their own config.json; these rows are what `raysae pretrain` makes.
+        # The first three are described by their own config.json; these rows are what `raysae pretrain` makes.
         ModelRow(
             name="tiny-cot",
             hub_id=None,
@@ -58,6 +58,22 @@ MODELS: dict[str, ModelRow] = {
             d_mlp=256,
             vocab_size=81,
             ctx_len=64,
+            licence="MIT",
+            gated=False,
+            probe_layer=1,
+            bundled=True,
+            config={"n_head": 4},
+        ),
+        ModelRow(
+            name="tiny-controlled",
+            hub_id=None,
+            revision=None,
+            architecture="GPT2LMHeadModel",
+            layers=4,
+            d_model=128,
+            d_mlp=512,
+            vocab_size=224,
+            ctx_len=144,
             licence="MIT",
             gated=False,
             probe_layer=1,

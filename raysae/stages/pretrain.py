@@ -23,6 +23,7 @@ from torch.nn import functional as F
 
 from raysae.errors import BadInput
 from raysae.stages import ceiling
+from raysae.stages.answered import answered
 from raysae.stages.recipes import RECIPES, Recipe
 from raysae.types import Split
 from raysae.types.experiment import stream_seed
@@ -94,6 +95,9 @@ def pretrain(
         if say is not None:
             for line in ceiling.told(found):
                 say(line)
+    if recipe.asks is not None and steps == recipe.steps:
+        with _one_thread():
+            made_of["answers"] = round(answered(model, tokenizer, held_out, recipe.asks), 3)
     _write(out, model, fast, made_of)
     return out
 
@@ -134,14 +138,14 @@ def fit(
     report: Callable[[int, float], None] | None = None,
 ) -> float:
     """Next-token training in place; returns the mean training loss (nats per token) of the last steps reported."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    optimizers = _optimizers(model, recipe)
     warmup = max(1, steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(
-            (step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup)))
-        ),
-    )
+
+    def share(step: int) -> float:
+        """Of the peak learning rate."""
+        return min((step + 1) / warmup, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, steps - warmup))))
+
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, share) for optimizer in optimizers]
     model.train()
     seen: list[Tensor] = []
     loss_now = math.nan
@@ -149,9 +153,10 @@ def fit(
         loss, _ = _loss(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
         seen.append(loss.detach())
         if step % REPORT_STEPS == 0 or step == steps:
             loss_now = torch.stack(seen).mean().item()
@@ -159,6 +164,19 @@ def fit(
             if report is not None:
                 report(step, loss_now)
     return loss_now
+
+
+def _optimizers(model: transformers.GPT2LMHeadModel, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    decay = recipe.weight_decay
+    if recipe.matrices_lr is None:
+        return [torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=decay)]
+    matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
+    known = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    return [
+        torch.optim.Muon(matrices, lr=recipe.matrices_lr, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=recipe.lr, weight_decay=decay),
+    ]
 
 
 @torch.no_grad()

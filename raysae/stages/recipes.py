@@ -28,7 +28,7 @@ class Recipe:
     batch_documents: int
     """Documents per step; each is one row, cut at `ctx_len`."""
     lr: float
-    """Peak learning rate of AdamW; warm-up over 5 % of the steps, then cosine decay to 0."""
+    """Peak learning rate; warm-up over 5 % of the steps, then cosine decay to 0."""
     weight_decay: float
     eos_token: str
     pad_token: str
@@ -40,6 +40,12 @@ class Recipe:
     vocab_size: int
     check: Ceiling | None = None
     """What must be so of the model before an SAE is worth a look."""
+    matrices_lr: float | None = None
+    """Peak learning rate of the matrices between embedding and unembedding under Muon, in AdamW's units (its updates
+    are given the root mean square of AdamW's, Liu et al. 2025, arXiv:2502.16982); None trains them by AdamW too."""
+    asks: str | None = None
+    """The word that ends the question of a text whose last word is its answer: what share of held-out questions the
+    model answers is measured too, once it has had all its steps."""
 
 
 def _arithmetic_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -118,12 +124,12 @@ RECIPES: dict[str, Recipe] = {
     ),
     "tiny-controlled": Recipe(
         corpus=controlled_cot.NAME,
-        layers=3,
+        layers=4,
         d_model=128,
         heads=4,
         ctx_len=144,
-        steps=2000,
-        batch_documents=48,
+        steps=6000,
+        batch_documents=24,
         lr=3e-3,
         weight_decay=0.01,
         eos_token="<eos>",
@@ -132,6 +138,8 @@ RECIPES: dict[str, Recipe] = {
         texts=_controlled_texts,
         tokenizer=_controlled_tokenizer,
         vocab_size=len(controlled_cot.VOCABULARY),
+        matrices_lr=1e-2,
+        asks="?",
     ),
     "tiny-dyck": Recipe(
         corpus=dyck.NAME,

@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,11 +15,14 @@ import raysae.models
 from raysae.corpora import CORPORA
 from raysae.errors import BadInput
 from raysae.models.capture import capture, splice
+from raysae.models.decoding import continue_greedily
 from raysae.stages import pretrain as stage
 from raysae.stages.pretrain import RECIPES, pretrain
 from raysae.types import CorpusRecord, HookPoint, Split
 from raysae.types.text import CorpusConfig
 from raysae.worlds import arithmetic_cot as world
+from raysae.worlds import controlled_cot
+from raysae.worlds.controlled_cot.words import VERDICTS
 
 BUNDLED = Path(raysae.models.__file__).parent / "bundled"
 GSM8K = Path(__file__).parents[2] / ".." / "shared" / "data" / "gsm8k"
@@ -152,9 +156,9 @@ def test_an_unknown_name_an_occupied_folder_and_a_missing_corpus_are_refused(tmp
 
 def test_bundled_models_are_small_and_say_what_they_are_made_of() -> None:
     names = [name for name in RECIPES if (BUNDLED / name).is_dir()]
-    assert names == ["tiny-cot", "tiny-gsm8k"]
+    assert names == ["tiny-cot", "tiny-controlled", "tiny-gsm8k"]
     paths = [path for name in names for path in (BUNDLED / name).iterdir()]
-    assert sum(path.stat().st_size for path in paths) < 8_000_000
+    assert sum(path.stat().st_size for path in paths) < 12_000_000
     for name in names:
         made_of = json.loads((BUNDLED / name / "pretrain.json").read_text())
         assert (made_of["name"], made_of["seed"], made_of["steps"]) == (name, 0, RECIPES[name].steps)
@@ -177,6 +181,28 @@ def test_the_bundled_byte_level_tokenizer_gives_real_texts_back_exactly() -> Non
     tokenizer = AutoTokenizer.from_pretrained(BUNDLED / "tiny-gsm8k")
     for text in [record.text for record in gsm8k_test(1319)] + ["", " \n\t ", "𝟚²½ — \u00a0\u2028\x00 日本 <|pad"]:
         assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_bundled_tiny_controlled_answers_its_questions_and_finds_wrong_results() -> None:
+    folder = BUNDLED / "tiny-controlled"
+    model, tokenizer = GPT2LMHeadModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    texts = [text for text in controlled_cot.mixed(90, seed=987) if "?" in text]
+    prompts = [tokenizer(text[: text.index("?") + 1])["input_ids"] for text in texts]
+    written = continue_greedily(model, prompts, 120, ends=lambda added: added[-1] == tokenizer.eos_token_id)
+    answers = [tokenizer.decode(added, skip_special_tokens=True).split()[-1] for added in written]
+    right = np.mean([answer == text.split()[-1] for answer, text in zip(answers, texts, strict=True)])
+    told = json.loads((folder / "pretrain.json").read_text())
+    assert right == pytest.approx(told["answers"], abs=0.12) and told["answers"] > 0.75
+    verdicts = {tokenizer.convert_tokens_to_ids(word): word for word in VERDICTS}
+    found: dict[str, list[bool]] = {word: [] for word in VERDICTS}
+    for text in texts:
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            logits = model(ids).logits[0]
+        for at in range(1, ids.shape[1]):
+            if word := verdicts.get(int(ids[0, at])):
+                found[word].append(verdicts[max(verdicts, key=lambda token: float(logits[at - 1, token]))] == word)
+    assert all(len(right) > 20 and np.mean(right) > 0.9 for right in found.values())
 
 
 @needs_gsm8k
