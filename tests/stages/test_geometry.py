@@ -24,7 +24,11 @@ def folder(tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("RAYSAE_LOCAL", "1")
         extra = ["sweep.trials=0", "train.steps=40", "train.seeds=3", "sae.expansion=2", "loss.decorrelation=1"]
         extra += ["protocol.criteria=[redundancy,stability]", f"protocol.nulls=[{','.join(NULLS)}]"]
-        extra += [f"protocol.observations=[{','.join(SHOWN)}]", "protocol.attribution_sites=4"]
+        extra += [
+            f"protocol.observations=[{','.join(SHOWN)}]",
+            "protocol.attribution_sites=4",
+            "protocol.attribution_window=2",
+        ]
         run(load(tiny_config, [f"out={out}", *extra]), Reporter(), "decide")
     return out / "tiny"
 

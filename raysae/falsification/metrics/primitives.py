@@ -20,6 +20,9 @@ CONSENSUS = 0.9
 CONFIRMED = 0.7
 CONFIRMED_SHARE = 0.90
 FEWEST = 10
+MOST = 256
+"""Candidates that are tested, at most: each costs as much as a thousand forward passes. The first, since what comes
+first in a dictionary is a matter of its initialisation."""
 NULL_SHARE = 0.10
 """A null that yields fewer primitives than this share of the real number does not pass, however stable they are."""
 
@@ -121,6 +124,7 @@ def find(seeds: Sequence[Dictionary], test: Test | None = None) -> Primitives:
         return Primitives(np.empty((0, 0), np.int64), np.empty((len(held_out), 0)), np.empty(0), 0.0, 0.0, False)
     members, fires, inert = select(chosen), None, None
     if test is not None and len(members):
+        members = members[:MOST]
         screens = test(members)
         members = surviving(members, screens)
         fires, inert = (
