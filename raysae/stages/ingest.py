@@ -23,11 +23,16 @@ from raysae.store import BlockInfo, Manifest, RecordBlocks, finished_blocks, sha
 from raysae.types import CorpusRecord, Experiment, Split
 from raysae.types.experiment import fingerprint, stream_seed
 from raysae.types.text import CorpusConfig
-from raysae.worlds import arithmetic_cot, controlled_cot, dyck
+from raysae.worlds import arithmetic_cot, bfs_step, controlled_cot, dyck
 from raysae.worlds.compiled import COMPILED
 from raysae.worlds.systems import SYSTEMS
 
-WORLDS: dict[str, Any] = {"arithmetic_cot": arithmetic_cot, **COMPILED, dyck.NAME: dyck.WORLD}
+WORLDS: dict[str, Any] = {
+    "arithmetic_cot": arithmetic_cot,
+    **COMPILED,
+    bfs_step.NAME: bfs_step,
+    dyck.NAME: dyck.WORLD,
+}
 """Generated text with a causal program: name -> the module in `worlds/` that makes it, or what offers the same."""
 GENERATED = {
     **{name: world.generate for name, world in WORLDS.items()},
