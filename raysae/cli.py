@@ -241,7 +241,7 @@ def import_(
 
 @app.command()
 def pretrain(
-    name: Annotated[str, typer.Argument(help="tiny-cot, tiny-controlled, tiny-dyck or tiny-gsm8k.")],
+    name: Annotated[str, typer.Argument(help="tiny-cot, tiny-controlled, tiny-dyck, tiny-bfs or tiny-gsm8k.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
     seed: Annotated[int, typer.Option(help="Everything random derives from it.")] = 0,
     corpus_path: Annotated[Path | None, typer.Option(help="GSM8K's folder, for tiny-gsm8k.")] = None,

@@ -2,8 +2,8 @@
 
 Reads a recipe and, for GSM8K, the corpus; writes a Hugging Face folder (`config.json`, `model.safetensors`,
 `tokenizer.json`, `tokenizer_config.json`) and `pretrain.json`, which says what it was made of, the loss on held-out
-text and what the recipe's check found. Runs on one thread of one CPU, without Ray: the same seed, versions and kind of
-machine give the same bytes.
+text and what the recipe's check found; for a recipe with a circuit also `circuit.safetensors`, where that lies. Runs on
+one thread of one CPU, without Ray: the same seed, versions and kind of machine give the same bytes.
 """
 
 import json
@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raysae.errors import BadInput
-from raysae.stages import ceiling
+from raysae.stages import ceiling, interchange_training
 from raysae.stages.answered import answered
+from raysae.stages.interchange_training import InterchangeTraining
 from raysae.stages.recipes import RECIPES, Recipe
 from raysae.types import Split
 from raysae.types.experiment import stream_seed
@@ -45,7 +46,7 @@ def pretrain(
     *,
     corpus_path: Path | None = None,
     report: Callable[[int, float], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Train the bundled model `name` from `seed` and write the folder `out`, which must be new or empty.
 
@@ -66,13 +67,24 @@ def pretrain(
     texts = recipe.texts(Split.TRAIN, steps * recipe.batch_documents, seed, corpus_path)
     held_out = recipe.texts(Split.TEST, HELD_OUT_DOCUMENTS, seed, corpus_path)
     tokenizer = recipe.tokenizer(texts, recipe.vocab_size)
+    circuit = None
+    if recipe.circuit is not None:
+        drawn = stream_seed(seed, f"pretrain.{name}.circuit")
+        circuit = InterchangeTraining(recipe.circuit, tokenizer, recipe.eos_token, recipe.d_model, drawn)
     with _one_thread():
         model = build(recipe, tokenizer, stream_seed(seed, f"pretrain.{name}.init"))
         documents = encode(recipe, tokenizer, texts)
-        final_loss = fit(model, recipe, documents, steps, stream_seed(seed, f"pretrain.{name}.order"), report)
+        order = batches(documents, recipe.batch_documents, stream_seed(seed, f"pretrain.{name}.order"))
+        if circuit is None:
+            losses = (_loss(model, [documents[i] for i in rows])[0] for rows in order)
+        else:
+            programs = [circuit.read(text) for text in texts]
+            losses = (circuit.loss(model, circuit.draw([programs[i] for i in rows])) for rows in order)
+        final_loss = fit(model, recipe, losses, steps, report)
         loss, tokens = held_out_loss(model, encode(recipe, tokenizer, held_out))
         check, fast = recipe.check, _fast(tokenizer, recipe)
         found = check and check.measure(model, fast, stream_seed(seed, f"pretrain.{name}.check"))
+        measured = None if circuit is None else circuit.measure(model, [circuit.read(text) for text in held_out])
     made_of = {
         "name": name,
         "corpus": recipe.corpus,
@@ -92,13 +104,16 @@ def pretrain(
     }
     if found:
         made_of |= {"check": found, "missed": ceiling.missed(found)}
-        if say is not None:
-            for line in ceiling.told(found):
-                say(line)
+        for line in ceiling.told(found):
+            say(line)
+    if measured is not None:
+        made_of |= {"circuit": measured, "missed": interchange_training.missed(measured)}
+        for line in interchange_training.told(measured):
+            say(line)
     if recipe.asks is not None and steps == recipe.steps:
         with _one_thread():
             made_of["answers"] = round(answered(model, tokenizer, held_out, recipe.asks), 3)
-    _write(out, model, fast, made_of)
+    _write(out, model, fast, made_of, circuit)
     return out
 
 
@@ -111,6 +126,8 @@ def build(recipe: Recipe, tokenizer: tokenizers.Tokenizer, seed: int) -> transfo
         n_embd=recipe.d_model,
         n_layer=recipe.layers,
         n_head=recipe.heads,
+        n_inner=recipe.d_mlp,
+        initializer_range=recipe.initializer_range,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -132,12 +149,11 @@ def encode(recipe: Recipe, tokenizer: tokenizers.Tokenizer, texts: Sequence[str]
 def fit(
     model: transformers.GPT2LMHeadModel,
     recipe: Recipe,
-    documents: Sequence[list[int]],
+    losses: Iterator[Tensor],
     steps: int,
-    seed: int,
     report: Callable[[int, float], None] | None = None,
 ) -> float:
-    """Next-token training in place; returns the mean training loss (nats per token) of the last steps reported."""
+    """Training in place on losses that are computed as they are asked for; returns the mean of the last reported."""
     optimizers = _optimizers(model, recipe)
     warmup = max(1, steps // 20)
 
@@ -149,8 +165,7 @@ def fit(
     model.train()
     seen: list[Tensor] = []
     loss_now = math.nan
-    for step, batch in enumerate(islice(_batches(documents, recipe.batch_documents, seed), steps), start=1):
-        loss, _ = _loss(model, batch)
+    for step, loss in enumerate(islice(losses, steps), start=1):
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
@@ -204,8 +219,9 @@ def _loss(model: transformers.GPT2LMHeadModel, batch: Sequence[list[int]]) -> tu
     )
 
 
-def _batches(documents: Sequence[list[int]], size: int, seed: int) -> Iterator[list[list[int]]]:
-    """Epoch after epoch in a new order; neighbours in length share a batch, so that little of it is padding."""
+def batches(documents: Sequence[list[int]], size: int, seed: int) -> Iterator[list[int]]:
+    """Which documents make a step: epoch after epoch in a new order; neighbours in length share a batch, so that little
+    of it is padding."""
     generator = torch.Generator().manual_seed(seed)
     size = min(size, len(documents))
     while True:
@@ -214,7 +230,7 @@ def _batches(documents: Sequence[list[int]], size: int, seed: int) -> Iterator[l
             pool = sorted(order[start : start + size * _POOL_BATCHES], key=lambda i: len(documents[i]))
             starts = range(0, len(pool) - size + 1, size)
             for which in torch.randperm(len(starts), generator=generator).tolist():
-                yield [documents[i] for i in pool[starts[which] : starts[which] + size]]
+                yield pool[starts[which] : starts[which] + size]
 
 
 @contextmanager
@@ -245,6 +261,7 @@ def _write(
     model: transformers.GPT2LMHeadModel,
     tokenizer: transformers.PreTrainedTokenizerFast,
     made_of: dict[str, object],
+    circuit: InterchangeTraining | None,
 ) -> None:
     staging = out.with_name(f".{out.name}.partial-{os.getpid()}")
     tokenizer.save_pretrained(staging)
@@ -254,6 +271,8 @@ def _write(
     weights = {name: value.contiguous() for name, value in model.state_dict().items() if name != "lm_head.weight"}
     (staging / "model.safetensors").write_bytes(safetensors.torch.save(weights, {"format": "pt"}))
     (staging / "pretrain.json").write_text(json.dumps(made_of, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    if circuit is not None:
+        circuit.known.write(staging)
     if out.exists():
         out.rmdir()
     staging.rename(out)

@@ -70,6 +70,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(
     )
     assert files(one) == files(two)
     assert sorted(files(one)) == [
+        *(["circuit.safetensors"] if RECIPES[name].circuit else []),
         "config.json",
         "model.safetensors",
         "pretrain.json",
@@ -139,7 +140,7 @@ def test_tiny_dyck_answers_and_does_what_supervised_exchanges_ask_of_it(tmp_path
 
 
 def test_an_unknown_name_an_occupied_folder_and_a_missing_corpus_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="allowed: tiny-cot, tiny-controlled, tiny-dyck, tiny-gsm8k"):
+    with pytest.raises(BadInput, match="allowed: tiny-cot, tiny-controlled, tiny-dyck, tiny-bfs, tiny-gsm8k"):
         pretrain("tiny", tmp_path / "model")
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(BadInput, match="is not empty"):

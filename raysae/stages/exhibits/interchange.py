@@ -132,7 +132,8 @@ class Interchange:
             means = causal.class_means(self.fit.x[sites], torch.from_numpy(codes[sites]), len(names))
             base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
             supervised = [means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means)]
-            supervised += [] if (true := true_exchange(self.exam, pairs, names)) is None else [true]
+            true = true_exchange(self.exam, pairs, names, unedited.source - unedited.base)
+            supervised += [] if true is None else [true]
             ceilings = measure(torch.stack(supervised, dim=1)).success.max(axis=1)
         else:
             ceilings = np.array([unit.ceiling for unit in real])
