@@ -76,7 +76,7 @@ MODELS: dict[str, ModelRow] = {
             ctx_len=144,
             licence="MIT",
             gated=False,
-            probe_layer=1,
+            probe_layer=2,
             bundled=True,
             config={"n_head": 4},
         ),

@@ -60,7 +60,7 @@ def edit(path: Path, **values: Any) -> None:
 
 def test_every_row_is_of_a_family_and_looks_inside_itself() -> None:
     assert set(MODELS) == {
-        "tiny-cot", "tiny-gsm8k", "compiled", "compressed",
+        "tiny-cot", "tiny-controlled", "tiny-gsm8k", "compiled", "compressed",
         "gpt2", "gpt2-medium", "pythia-1.4b", "gemma-2b", "llama-3-8b", "phi-2",
     }  # fmt: skip
     assert set(ARCHITECTURES.values()) == set(FAMILIES) == set(SMALL)
