@@ -53,6 +53,7 @@ def test_at_the_threshold_a_cheap_claim_is_seldom_go(name: str) -> None:
     assert go(name, SIMULATIONS[name]["threshold"], RUNS) <= allowed(RUNS)
 
 
+@pytest.mark.slow
 def test_guidance_without_leak_or_benefit_is_seldom_go() -> None:
     """Labels of other documents put the benefit at its own threshold, 0."""
     assert go("leakage", SIMULATIONS["leakage"]["labels"], RUNS // 2) <= allowed(RUNS // 2)
