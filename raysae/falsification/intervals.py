@@ -142,6 +142,18 @@ def in_quadrature(value: float, first: Interval | None, second: Interval | None)
     return value - lower, value + upper
 
 
+def share_over_seeds(counts: Sequence[tuple[int, int]]) -> Estimate:
+    """Mean over seeds of a share, from (successes, of how many) of each.
+
+    Interval: the exact ones, averaged, and the t-interval over seeds in quadrature, within 0 and 1.
+    """
+    shares = np.array([count / n for count, n in counts])
+    lower, upper = np.mean([clopper_pearson(count, n) for count, n in counts], axis=0)
+    value = float(shares.mean())
+    wide = in_quadrature(value, (float(lower), float(upper)), t_interval(shares))
+    return Estimate(value, (max(wide[0], 0.0), min(wide[1], 1.0)) if wide else None, tuple(shares.tolist()))
+
+
 def quantile_over_documents(values: Float[np.ndarray, "s d"], q: float, *, alpha: float = 0.05) -> Estimate:
     """Mean over s seeds of the q-quantile over d documents (inverse of the empirical distribution, so a value that
     occurs) of a share between 0 and 1.

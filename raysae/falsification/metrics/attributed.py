@@ -18,14 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raysae.falsification.criterion import SEED_SHARE
-from raysae.falsification.intervals import (
-    Estimate,
-    Interval,
-    benjamini_hochberg,
-    clopper_pearson,
-    in_quadrature,
-    t_interval,
-)
+from raysae.falsification.intervals import Estimate, Interval, benjamini_hochberg, share_over_seeds
 from raysae.falsification.metrics import importance
 from raysae.falsification.metrics.attribution import LATENTS, Attribution
 from raysae.falsification.metrics.documents import MAIN, as_null
@@ -183,13 +176,7 @@ def _passes(found: Attribution, latents: int, direction: str = LATENTS) -> Bool[
 
 
 def _share(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS) -> Estimate:
-    counts = [int(_passes(found, latents, direction).sum()) for found in seeds]
-    shares = np.array(counts) / latents
-    lower, upper = np.mean([clopper_pearson(count, latents) for count in counts], axis=0)
-    value = float(shares.mean())
-    wide = in_quadrature(value, (float(lower), float(upper)), t_interval(shares))
-    interval = (max(wide[0], 0.0), min(wide[1], 1.0)) if wide else None
-    return Estimate(value, interval, tuple(shares.tolist()))
+    return share_over_seeds([(int(_passes(found, latents, direction).sum()), latents) for found in seeds])
 
 
 def _also(main: Sequence[Attribution], latents: int, seed: int) -> dict[str, float | None]:

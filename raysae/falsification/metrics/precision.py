@@ -11,14 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from raysae.falsification.criterion import SELECTIVE_SHARE
-from raysae.falsification.intervals import (
-    Interval,
-    benjamini_hochberg,
-    clopper_pearson,
-    in_quadrature,
-    permutation_p,
-    t_interval,
-)
+from raysae.falsification.intervals import benjamini_hochberg, permutation_p, share_over_seeds
 
 FLIPS = 1999
 """Draws of the sign test: enough for three discoveries among 256 latents."""
@@ -72,24 +65,15 @@ def select(effects: Effects, latents: int, seed: int) -> Selected:
 
 def summarise(seeds: Sequence[Selected]) -> dict[str, float | None]:
     """Readings beside causal_interchange: the share of latents with an effect that are selective, mean over the seeds
-    that have such latents. Its bounds are the exact ones of a seed, mean over seeds, and the t-interval over seeds in
-    quadrature."""
+    that have such latents."""
     counts = [(int(seed.selective.sum()), int(seed.significant.sum())) for seed in seeds]
     some = [(hits, of) for hits, of in counts if of]
-    also: dict[str, float | None] = {"precision": None, "precision_low": None, "precision_high": None}
-    if some:
-        shares = np.array([hits / of for hits, of in some])
-        low, high = _interval(shares, [clopper_pearson(hits, of) for hits, of in some])
-        also = {"precision": float(shares.mean()), "precision_low": low, "precision_high": high}
+    found = share_over_seeds(some) if some else None
+    low, high = found.interval if found and found.interval else (None, None)
     return {
-        **also,
+        "precision": found.value if found else None,
+        "precision_low": low,
+        "precision_high": high,
         "examined_latents": float(np.mean([len(seed.share) for seed in seeds])),
         "effective_latents": float(np.mean([of for _, of in counts])),
     }
-
-
-def _interval(shares: Float[np.ndarray, " s"], exact: Sequence[Interval]) -> Interval:
-    within = float(np.mean([low for low, _ in exact])), float(np.mean([high for _, high in exact]))
-    wide = in_quadrature(float(shares.mean()), within, t_interval(shares))
-    assert wide is not None
-    return max(wide[0], 0.0), min(wide[1], 1.0)
