@@ -15,7 +15,7 @@ from raysae.falsification.metrics.tallies import score
 from raysae.models.capture import capture
 from raysae.models.load import load_tokenizer
 from raysae.stages.court import Court
-from raysae.stages.exhibits import EXHIBITS, Evidence, Exhibit, brittleness, perturbations
+from raysae.stages.exhibits import EXHIBITS, Evidence, Exhibit, brittleness, perturbations, reading
 from raysae.stages.exhibits.labels import revive_tally
 from raysae.stages.exhibits.perturbations import PERTURBATIONS, perturbed
 from raysae.stages.exhibits.words import Words, tokens_of
@@ -119,7 +119,7 @@ class Planted:
             return {points[0]: torch.stack([read(row) for row in ids])}
 
         perturbed.cache_clear()
-        patch.setattr(perturbations, "capture", capture)
+        patch.setattr(reading, "capture", capture)
         sample = court.sample("main", Split.TEST)
         cuts = np.flatnonzero(np.diff(sample.document.numpy())) + 1
         tokens = torch.from_numpy(sample.token_id.astype(np.int64))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysae.stages.exhibits import screening
+from raysae.stages.exhibits import reading, screening
 from raysae.types import HookPoint
 
 POINT = HookPoint(layer=0, site="resid_post")
@@ -33,7 +33,7 @@ def exam(monkeypatch: pytest.MonkeyPatch) -> Any:
     def fires(sae: None, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x == OWN, x != OWN, torch.zeros_like(x)], dim=1).float()
 
-    monkeypatch.setattr(screening, "capture", read)
+    monkeypatch.setattr(reading, "capture", read)
     monkeypatch.setattr(screening, "encode", fires)
     return SimpleNamespace(
         fit=SimpleNamespace(token_id=token_id.ravel(), document=document),

@@ -12,11 +12,10 @@ import torch
 
 from raysae.corpora import rewriting
 from raysae.corpora.rewriting import Rewritten
-from raysae.models.capture import capture
 from raysae.stages.capture import MAIN
 from raysae.stages.court import Court
+from raysae.stages.exhibits.reading import read_places
 from raysae.stages.exhibits.words import Words, tokens_of
-from raysae.stages.forward import token_batches
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import factor_matrix
 from raysae.types import Split
@@ -141,16 +140,14 @@ def _read(court: Court, source: str, texts: list[Rewritten]) -> tuple[np.ndarray
     starts = np.cumsum([0, *map(len, documents)])
     left = [np.flatnonzero(_changed(tokens, text)) for tokens, text in zip(documents, texts, strict=True)]
     kept = [i for i, rows in enumerate(left) if len(rows)]
-    dtype = getattr(torch, court.experiment.capture.dtype)
-    found: dict[int, torch.Tensor] = {}
-    for batch in token_batches([len(texts[i].tokens) for i in kept], court.experiment.capture.batch_tokens):
-        some = [kept[i] for i in batch]
-        ids = [torch.from_numpy(texts[i].tokens) for i in some]
-        mask = torch.arange(max(map(len, ids))) < torch.tensor([len(row) for row in ids])[:, None]
-        padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
-        seen = capture(court.model(source), padded, mask.long(), (court.hookpoint,))[court.hookpoint]
-        found |= {i: row[texts[i].at[left[i]]].to(dtype).float() for i, row in zip(some, seen, strict=True)}
-    return np.concatenate([starts[i] + left[i] for i in kept]), torch.cat([found[i] for i in kept])
+    x = read_places(
+        court.model(source),
+        court.hookpoint,
+        court.experiment.capture,
+        [texts[i].tokens for i in kept],
+        [texts[i].at[left[i]] for i in kept],
+    )
+    return np.concatenate([starts[i] + left[i] for i in kept]), x
 
 
 def _changed(tokens: np.ndarray, text: Rewritten) -> np.ndarray:

@@ -2,7 +2,6 @@
 push of attribution against matched latents (SCIENCE 5.7, 6.3)."""
 
 import numpy as np
-import torch
 
 from raysae.corpora import rewriting
 from raysae.falsification.metrics import attribution
@@ -10,11 +9,10 @@ from raysae.falsification.metrics.attribution import LATENTS
 from raysae.falsification.metrics.dose_response import effect
 from raysae.falsification.metrics.null_directions import null_draws
 from raysae.falsification.metrics.screening import OWN_TOKENS, Screen, own_tokens
-from raysae.models.capture import capture
 from raysae.stages.court import Examination
+from raysae.stages.exhibits.reading import read_places
 from raysae.stages.exhibits.readouts import Readouts
 from raysae.stages.exhibits.sites import probe, sites, spread
-from raysae.stages.forward import token_batches
 from raysae.stages.measure import encode
 from raysae.types import Split
 
@@ -42,7 +40,7 @@ def _injected(exam: Examination, latents: np.ndarray) -> np.ndarray:
             continue
         put_in = [rewriting.insert(text, np.arange(1, len(text)), own, OWN_TOKENS, limit, rng) for text in texts]
         places = [np.setdiff1d(np.arange(len(one.tokens)), one.at) for one in put_in]
-        x = _read(exam, [one.tokens for one in put_in], places)
+        x = read_places(exam.model, exam.hookpoint, exam.experiment.capture, [one.tokens for one in put_in], places)
         fires = encode(exam.sae, x)[:, latent].numpy() > 0
         of = np.repeat(np.arange(len(texts)), [len(some) for some in places])
         found[column] = len(np.unique(of[fires])) / len(texts)
@@ -58,18 +56,6 @@ def _shuffled(exam: Examination) -> list[np.ndarray]:
         free = np.flatnonzero(~np.isin(text, special))
         text[free] = rng.permutation(text[free])
     return [text for text in texts if len(text) > 1]
-
-
-def _read(exam: Examination, texts: list[np.ndarray], places: list[np.ndarray]) -> torch.Tensor:
-    """float32 [n, d_in], the activations at the places of each text, rounded as those on disk."""
-    dtype, point = getattr(torch, exam.experiment.capture.dtype), exam.hookpoint
-    found: dict[int, torch.Tensor] = {}
-    for batch in token_batches([len(text) for text in texts], exam.experiment.capture.batch_tokens):
-        ids = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(texts[i]) for i in batch], batch_first=True)
-        mask = (torch.arange(ids.shape[1]) < torch.tensor([[len(texts[i])] for i in batch])).long()
-        seen = capture(exam.model, ids, mask, (point,))[point]
-        found |= {i: row[places[i]].to(dtype).float() for i, row in zip(batch, seen, strict=True)}
-    return torch.cat([found[i] for i in range(len(texts))])
 
 
 def _pushed(exam: Examination, latents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
