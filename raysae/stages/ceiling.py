@@ -10,7 +10,7 @@ import torch
 
 from raysae.falsification.metrics import causal
 from raysae.models.capture import capture
-from raysae.stages.exhibits.interchange import JointSuccess
+from raysae.stages.exhibits.interchange import JointSuccess, supervised
 from raysae.stages.exhibits.pairs import locate, tokenize_pairs
 from raysae.stages.exhibits.unedited import read_pairs
 from raysae.types import CorpusRecord, HookPoint
@@ -90,13 +90,8 @@ class Ceiling:
         pairs = tokenize_pairs(tokenizer, drawn, {record.record_id: record for record in held_out})
         codes = [names.index(label.value) for record in fit for label in record.labels if label.variable == variable]
         means = causal.class_means(x, torch.tensor(codes), len(names))
-        base, source = (
-            torch.tensor([names.index(value) for value in side]) for side in (pairs.base_values, pairs.values)
-        )
-        unedited = read_pairs(model, str(self.hookpoint), pairs)
-        edits = [means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means)]
-        values = [value for value in names if value in set(pairs.values)]
-        found = JointSuccess(model, self.hookpoint, pairs, values)(torch.stack(edits, dim=1)).success
+        edits = supervised(pairs, names, read_pairs(model, str(self.hookpoint), pairs), means)
+        found = JointSuccess(model, self.hookpoint, pairs, pairs.present(names))(torch.stack(edits, dim=1)).success
         return round(float(found.max(axis=1).mean()), 4)
 
 

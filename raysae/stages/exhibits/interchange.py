@@ -19,7 +19,7 @@ from raysae.stages.exhibits.known_circuit import readable, true_exchange
 from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, registered_pairs
 from raysae.stages.exhibits.single_latents import single_latents
 from raysae.stages.exhibits.state_edits import edited_units
-from raysae.stages.exhibits.unedited import read_pairs
+from raysae.stages.exhibits.unedited import Unedited, read_pairs
 from raysae.stages.ingest import WORLDS
 from raysae.stages.measure import by_variable, encode
 from raysae.types import HookPoint, Metric
@@ -127,14 +127,13 @@ class Interchange:
         h_base, h_source = encode(self.sae, unedited.base), encode(self.sae, unedited.source)
         W_dec = self.sae.W_dec.detach()
         exchanged = partial(causal.interchange, h_base, h_source, W_dec)
-        measure = JointSuccess(self.model, self.hookpoint, pairs, _present(pairs, names))
+        measure = JointSuccess(self.model, self.hookpoint, pairs, pairs.present(names))
         if real is None:
             means = causal.class_means(self.fit.x[sites], torch.from_numpy(codes[sites]), len(names))
-            base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
-            supervised = [means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means)]
+            best = supervised(pairs, names, unedited, means)
             true = true_exchange(self.exam, pairs, names, unedited.source - unedited.base)
-            supervised += [] if true is None else [true]
-            ceilings = measure(torch.stack(supervised, dim=1)).success.max(axis=1)
+            best += [] if true is None else [true]
+            ceilings = measure(torch.stack(best, dim=1)).success.max(axis=1)
         else:
             ceilings = np.array([unit.ceiling for unit in real])
         edit = exchanged(torch.tensor(latents, dtype=torch.int64))
@@ -173,7 +172,7 @@ class Interchange:
                 matched_changed=float(moved[u].mean()),
                 readable=None if read is None else float(found.success[u, 2]),
             )
-            for u, value in enumerate(_present(pairs, names))
+            for u, value in enumerate(pairs.present(names))
         ]
 
     def _codes(self, variable: str, names: tuple[str, ...]) -> np.ndarray:
@@ -238,10 +237,10 @@ class JointSuccess:
         return flat.unflatten(0, (len(rows), edits)).numpy()
 
 
-def _present(pairs: PairTokens, names: tuple[str, ...]) -> list[str]:
-    """The values that have pairs, in the order of the variable."""
-    have = set(pairs.values)
-    return [value for value in names if value in have]
+def supervised(pairs: PairTokens, names: Sequence[str], unedited: Unedited, means: torch.Tensor) -> list[torch.Tensor]:
+    """[n, d_in] each: the difference of the class means [v, d_in], and the exchange of their span."""
+    base, source = pairs.codes(names)
+    return [means[source] - means[base], causal.class_subspace(unedited.base, unedited.source, means)]
 
 
 INTERCHANGE = Exhibit(_interchange, _summarise)

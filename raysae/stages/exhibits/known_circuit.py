@@ -1,6 +1,8 @@
 """What is known of a model that was set by hand, or trained to a circuit: where a variable is written, and what is read
 of a patch."""
 
+from functools import lru_cache
+
 import torch
 
 from raysae.models.circuit import KnownCircuit, known_circuit
@@ -15,8 +17,12 @@ def _set_by_hand(exam: Examination) -> bool:
     return is_compiled(model) and not model.randomize and exam.source == MAIN and exam.hookpoint == SITE
 
 
+_circuit = lru_cache(maxsize=4)(known_circuit)
+"""Read once, and asked for with every edit."""
+
+
 def _trained(exam: Examination) -> KnownCircuit | None:
-    found = known_circuit(exam.experiment.model) if exam.source == MAIN else None
+    found = _circuit(exam.experiment.model) if exam.source == MAIN else None
     return found if found is not None and found.hookpoint == exam.hookpoint else None
 
 
@@ -34,7 +40,7 @@ def true_exchange(
 
     model = exam.experiment.model
     codes = torch.from_numpy(directions(model.name, model.seed, pairs.variable, names)).float()
-    base, source = (torch.tensor([names.index(v) for v in side]) for side in (pairs.base_values, pairs.values))
+    base, source = pairs.codes(names)
     return codes[source] - codes[base]
 
 

@@ -42,6 +42,18 @@ class PairTokens:
     bases: list[str]
     """[n] the base's record"""
 
+    def codes(self, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        """int64 [n] twice: the value of the base and of the source, by its place in `names`."""
+        base, source = (
+            torch.tensor([names.index(value) for value in side]) for side in (self.base_values, self.values)
+        )
+        return base, source
+
+    def present(self, names: Sequence[str]) -> list[str]:
+        """The values that have pairs, in the order of `names`."""
+        have = set(self.values)
+        return [value for value in names if value in have]
+
 
 @lru_cache(maxsize=64)
 def registered_pairs(court: Court, world: str, variable: str, values: tuple[str, ...]) -> PairTokens:
