@@ -44,58 +44,32 @@ class ModelRow:
     """`vocabulary_sha256` of its tokenizer, where it is known without the hub."""
 
 
+def _pretrained(name: str, *, layers: int, d_model: int, vocab_size: int, ctx_len: int) -> ModelRow:
+    """What `raysae pretrain` makes; the folder's own config.json describes it as well."""
+    return ModelRow(
+        name=name,
+        hub_id=None,
+        revision=None,
+        architecture="GPT2LMHeadModel",
+        layers=layers,
+        d_model=d_model,
+        d_mlp=4 * d_model,
+        vocab_size=vocab_size,
+        ctx_len=ctx_len,
+        licence="MIT",
+        gated=False,
+        probe_layer=layers // 2,
+        bundled=True,
+        config={"n_head": 4},
+    )
+
+
 MODELS: dict[str, ModelRow] = {
     row.name: row
     for row in (
-        # The first three are described by their own config.json; these rows are what `raysae pretrain` makes.
-        ModelRow(
-            name="tiny-cot",
-            hub_id=None,
-            revision=None,
-            architecture="GPT2LMHeadModel",
-            layers=2,
-            d_model=64,
-            d_mlp=256,
-            vocab_size=81,
-            ctx_len=64,
-            licence="MIT",
-            gated=False,
-            probe_layer=1,
-            bundled=True,
-            config={"n_head": 4},
-        ),
-        ModelRow(
-            name="tiny-controlled",
-            hub_id=None,
-            revision=None,
-            architecture="GPT2LMHeadModel",
-            layers=4,
-            d_model=128,
-            d_mlp=512,
-            vocab_size=224,
-            ctx_len=144,
-            licence="MIT",
-            gated=False,
-            probe_layer=2,
-            bundled=True,
-            config={"n_head": 4},
-        ),
-        ModelRow(
-            name="tiny-gsm8k",
-            hub_id=None,
-            revision=None,
-            architecture="GPT2LMHeadModel",
-            layers=4,
-            d_model=128,
-            d_mlp=512,
-            vocab_size=4096,
-            ctx_len=512,
-            licence="MIT",
-            gated=False,
-            probe_layer=2,
-            bundled=True,
-            config={"n_head": 4},
-        ),
+        _pretrained("tiny-cot", layers=2, d_model=64, vocab_size=81, ctx_len=64),
+        _pretrained("tiny-controlled", layers=4, d_model=128, vocab_size=224, ctx_len=144),
+        _pretrained("tiny-gsm8k", layers=4, d_model=128, vocab_size=4096, ctx_len=512),
         *(
             ModelRow(
                 name=name,

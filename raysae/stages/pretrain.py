@@ -85,6 +85,8 @@ def pretrain(
         check, fast = recipe.check, _fast(tokenizer, recipe)
         found = check and check.measure(model, fast, stream_seed(seed, f"pretrain.{name}.check"))
         measured = None if circuit is None else circuit.measure(model, [circuit.read(text) for text in held_out])
+        asks = recipe.asks if steps == recipe.steps else None
+        answers = None if asks is None else answered(model, tokenizer, held_out, asks)
     made_of = {
         "name": name,
         "corpus": recipe.corpus,
@@ -110,9 +112,8 @@ def pretrain(
         made_of |= {"circuit": measured, "missed": interchange_training.missed(measured)}
         for line in interchange_training.told(measured):
             say(line)
-    if recipe.asks is not None and steps == recipe.steps:
-        with _one_thread():
-            made_of["answers"] = round(answered(model, tokenizer, held_out, recipe.asks), 3)
+    if answers is not None:
+        made_of["answers"] = round(answers, 3)
     _write(out, model, fast, made_of, circuit)
     return out
 

@@ -33,15 +33,15 @@ class Recipe:
     """Documents per step; each is one row, cut at `ctx_len`."""
     lr: float
     """Peak learning rate; warm-up over 5 % of the steps, then cosine decay to 0."""
-    weight_decay: float
-    eos_token: str
-    pad_token: str
-    unk_token: str | None
     texts: Callable[[Split, int, int, Path | None], list[str]]
     """(split, documents wanted at most, seed, corpus path) -> texts; TRAIN is fitted, TEST only measured."""
     tokenizer: Callable[[Sequence[str], int], tokenizers.Tokenizer]
     """(training texts, vocabulary size) -> tokenizer whose decoding gives the text back."""
     vocab_size: int
+    eos_token: str = "<eos>"
+    pad_token: str = "<pad>"
+    unk_token: str | None = "<unk>"
+    weight_decay: float = 0.01
     check: Ceiling | None = None
     """What must be so of the model before an SAE is worth a look."""
     matrices_lr: float | None = None
@@ -63,24 +63,12 @@ def _arithmetic_texts(split: Split, documents: int, seed: int, path: Path | None
     return [record.text for record in arithmetic_cot.generate(documents, stream)]
 
 
-def _arithmetic_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(arithmetic_cot.tokenizer_json())
-
-
 def _controlled_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
     return list(controlled_cot.mixed(documents, stream_seed(seed, f"pretrain.tiny-controlled.{split.value}")))
 
 
-def _controlled_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(controlled_cot.tokenizer_json())
-
-
 def _dyck_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
     return list(dyck.WORLD.lessons(documents, stream_seed(seed, f"pretrain.tiny-dyck.{split.value}")))
-
-
-def _dyck_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(dyck.tokenizer_json())
 
 
 def _search_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -88,8 +76,9 @@ def _search_texts(split: Split, documents: int, seed: int, path: Path | None) ->
     return [record.text for record in bfs_step.generate(min(documents, SEARCHES), stream)]
 
 
-def _search_tokenizer(texts: Sequence[str], vocab_size: int) -> tokenizers.Tokenizer:
-    return tokenizers.Tokenizer.from_str(bfs_step.tokenizer_json())
+def _word_level(tokenizer_json: Callable[[], str]) -> Callable[[Sequence[str], int], tokenizers.Tokenizer]:
+    """A world's own, whatever the texts."""
+    return lambda texts, vocab_size: tokenizers.Tokenizer.from_str(tokenizer_json())
 
 
 def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
@@ -133,12 +122,8 @@ RECIPES: dict[str, Recipe] = {
         steps=1000,
         batch_documents=64,
         lr=3e-3,
-        weight_decay=0.01,
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
         texts=_arithmetic_texts,
-        tokenizer=_arithmetic_tokenizer,
+        tokenizer=_word_level(arithmetic_cot.tokenizer_json),
         vocab_size=len(arithmetic_cot.VOCABULARY),
     ),
     "tiny-controlled": Recipe(
@@ -150,12 +135,8 @@ RECIPES: dict[str, Recipe] = {
         steps=6000,
         batch_documents=24,
         lr=3e-3,
-        weight_decay=0.01,
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
         texts=_controlled_texts,
-        tokenizer=_controlled_tokenizer,
+        tokenizer=_word_level(controlled_cot.tokenizer_json),
         vocab_size=len(controlled_cot.VOCABULARY),
         matrices_lr=1e-2,
         asks="?",
@@ -169,12 +150,8 @@ RECIPES: dict[str, Recipe] = {
         steps=3000,
         batch_documents=64,
         lr=3e-3,
-        weight_decay=0.01,
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
         texts=_dyck_texts,
-        tokenizer=_dyck_tokenizer,
+        tokenizer=_word_level(dyck.tokenizer_json),
         vocab_size=len(dyck.VOCABULARY),
         check=Ceiling(dyck.WORLD, HookPoint(layer=1, site="resid_post")),
     ),
@@ -187,12 +164,8 @@ RECIPES: dict[str, Recipe] = {
         steps=6000,
         batch_documents=96,
         lr=5e-3,
-        weight_decay=0.01,
-        eos_token="<eos>",
-        pad_token="<pad>",
-        unk_token="<unk>",
         texts=_search_texts,
-        tokenizer=_search_tokenizer,
+        tokenizer=_word_level(bfs_step.tokenizer_json),
         vocab_size=len(bfs_step.VOCABULARY),
         d_mlp=128,
         initializer_range=0.1,
@@ -212,7 +185,6 @@ RECIPES: dict[str, Recipe] = {
         steps=3600,
         batch_documents=8,
         lr=2e-3,
-        weight_decay=0.01,
         eos_token="<|endoftext|>",
         pad_token="<|pad|>",
         unk_token=None,
