@@ -342,7 +342,7 @@ def test_readings_point_at_the_answer_the_close_the_words_behind_steps_and_the_v
             assert found is None
             continue
         assert found is not None
-        at = {start: word for start, word in zip(starts(record.text), record.text.split(), strict=True)}
+        at = dict(zip(starts(record.text), record.text.split(), strict=True))
         assert at[found.answer] == record.answer and at[found.close] == "done"
         assert [at[char] for char in found.ends] == [*(step.split()[0] for step in record.steps[1:]), "done"]
         assert {(at[one.char], one.right, one.wrong) for one in found.detections} <= {("fails", "fails", "holds")}

@@ -142,7 +142,7 @@ def test_primitives_are_the_latents_that_enough_seeds_share():
 def screened(failing: list[np.ndarray]) -> primitives.Test:
     """Every candidate passes but the latents named, by select seed."""
 
-    def test(members: np.ndarray) -> tuple[Screen, ...]:
+    def look(members: np.ndarray) -> tuple[Screen, ...]:
         found = []
         for bad, column in zip(failing, members.T, strict=True):
             latents = column[column >= 0]
@@ -150,7 +150,7 @@ def screened(failing: list[np.ndarray]) -> primitives.Test:
             found.append(Screen(injected, np.ones(len(latents), dtype=bool), np.full(len(latents), 1e-4)))
         return tuple(found)
 
-    return test
+    return look
 
 
 def test_latents_that_failed_the_tests_before_are_no_members_and_enough_must_be_left():
