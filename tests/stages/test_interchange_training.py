@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -149,7 +150,9 @@ def test_the_folder_tells_the_judge_where_the_variables_are(written: tuple[Path,
     assert known is not None and known.hookpoint == SITE
     assert known_circuit(config.model_copy(update={"randomize": True})) is None
     assert known_circuit(ModelConfig()) is None
-    exam: Any = SimpleNamespace(experiment=SimpleNamespace(model=config), source="main", hookpoint=SITE)
+    experiment = SimpleNamespace(model=config)
+    court: Any = Mock(experiment=experiment)
+    exam: Any = SimpleNamespace(court=court, experiment=experiment, source="main", hookpoint=SITE)
     pairs: Any = SimpleNamespace(variable="head")
     moved = torch.randn((5, 64), generator=torch.Generator().manual_seed(0))
     edit = true_exchange(exam, pairs, bfs_step.NODES, moved)

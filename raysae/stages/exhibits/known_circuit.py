@@ -8,7 +8,7 @@ import torch
 from raysae.models.circuit import KnownCircuit, known_circuit
 from raysae.models.compiled import SITE, is_compiled
 from raysae.stages.capture import MAIN
-from raysae.stages.court import Examination
+from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.pairs import PairTokens
 
 
@@ -17,12 +17,13 @@ def _set_by_hand(exam: Examination) -> bool:
     return is_compiled(model) and not model.randomize and exam.source == MAIN and exam.hookpoint == SITE
 
 
-_circuit = lru_cache(maxsize=4)(known_circuit)
-"""Read once, and asked for with every edit."""
+@lru_cache(maxsize=4)  # asked for with every edit
+def _circuit(court: Court) -> KnownCircuit | None:
+    return known_circuit(court.experiment.model)
 
 
 def _trained(exam: Examination) -> KnownCircuit | None:
-    found = _circuit(exam.experiment.model) if exam.source == MAIN else None
+    found = _circuit(exam.court) if exam.source == MAIN else None
     return found if found is not None and found.hookpoint == exam.hookpoint else None
 
 
