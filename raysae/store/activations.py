@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysae.errors import BadInput, Refused
 from raysae.store.ahead import ahead, map_ahead
+from raysae.store.block_file import BlockFiles
 from raysae.store.manifest import BlockInfo, Manifest
 from raysae.store.order import DocumentShard, Group, row_groups, shown, windows
-from raysae.store.schema import STORED_AS, all_finite, decode, from_column, to_float32
+from raysae.store.schema import all_finite, decode, from_column, to_float32
 from raysae.store.shuffle import Shuffle
 from raysae.store.tokens import TokenStore
 from raysae.types import HookPoint, Split
@@ -76,6 +76,7 @@ class ActivationStore:
         self.feed = feed
         self.manifest = Manifest.read(folder)
         self.dtype: str = self.manifest.extra["dtype"]
+        self._files = BlockFiles(folder, self.dtype, self.manifest.extra["widths"])
         self._kept: dict[tuple[str, int, str | GuideColumns], np.ndarray] = {}
         """Row groups of the first KEPT_ROWS rows that were read: a small store is decoded once, not once an epoch."""
 
@@ -122,7 +123,7 @@ class ActivationStore:
     def read(self, block: BlockInfo, hookpoint: HookPoint) -> Rows:
         """All rows of one block, less those of quarantined documents."""
         name = str(hookpoint)
-        table = self._table(block, ["record", "position", "token_id", name])
+        table = self._files.table(block, ["record", "position", "token_id", name])
         if (kept := shown(block)).sum() < len(kept):
             table = table.filter(kept)
         record = table["record"].combine_chunks()
@@ -268,7 +269,7 @@ class ActivationStore:
             document, position, step = (column[group.first : group.first + group.rows] for column in columns)
             return document, position, step
         names = ["record", "position", "step"]
-        table = self._table(group.block, names, group)
+        table = self._files.table(group.block, names, group)
         kept = shown(group.block)[group.first : group.first + group.length]
         record, position, step = (table[name].combine_chunks().filter(kept) for name in names)
         return record.indices.to_numpy(), position.to_numpy(), step.to_numpy()
@@ -278,7 +279,7 @@ class ActivationStore:
         if self.streamed:
             return self._streamed_ids(group.block.name)[group.first : group.first + group.rows]
         kept = shown(group.block)[group.first : group.first + group.length]
-        return self._table(group.block, ["token_id"], group)["token_id"].to_numpy()[kept]
+        return self._files.table(group.block, ["token_id"], group)["token_id"].to_numpy()[kept]
 
     def _rows(self, hookpoint: HookPoint, groups: Iterator[Group]) -> Iterator[np.ndarray]:
         """The rows of each group as they are stored, [rows, d_in]."""
@@ -294,41 +295,13 @@ class ActivationStore:
         key = (group.block.name, group.first, str(hookpoint))
         if key in self._kept:
             return self._kept[key]
-        table = self._table(group.block, [str(hookpoint)], group)
+        table = self._files.table(group.block, [str(hookpoint)], group)
         values = from_column(table[str(hookpoint)])
         if not all_finite(values, self.dtype):
             last = group.first + group.length - 1
-            raise self._unusable(
+            raise self._files.unusable(
                 group.block, f"{hookpoint} is not finite somewhere in rows {group.first:,} to {last:,}"
             )
         if sum(len(kept) for kept in list(self._kept.values())) + len(values) <= KEPT_ROWS:
             self._kept[key] = values
         return values
-
-    def _table(self, block: BlockInfo, columns: list[str], group: Group | None = None) -> pa.Table:
-        """Columns of a block or of one of its row groups. BadInput for a file that capture did not write."""
-        path = self.folder / block.file
-        try:
-            file = pq.ParquetFile(path)
-            if absent := [name for name in columns if name not in file.schema_arrow.names]:
-                raise self._unusable(block, f"it has no column {absent[0]}")
-            if (rows := file.metadata.num_rows) != block.rows:
-                raise self._unusable(block, f"{rows:,} rows are where {block.rows:,} were written")
-            table = file.read(columns) if group is None else file.read_row_group(group.number, columns)
-        except (OSError, pa.ArrowException) as error:
-            raise self._unusable(block, " ".join(str(error).split())[:200]) from error
-        if group is not None and len(table) != group.length:
-            raise self._unusable(block, f"row group {group.number} has {len(table):,} rows, not {group.length:,}")
-        widths: dict[str, int] = self.manifest.extra["widths"]
-        for name in widths.keys() & set(columns):
-            found = table.schema.field(name).type
-            if found != pa.list_(STORED_AS[self.dtype], widths[name]):
-                raise self._unusable(block, f"{name} is a {found}, where {widths[name]} numbers in {self.dtype} were")
-        return table
-
-    def _unusable(self, block: BlockInfo, why: str) -> BadInput:
-        return BadInput(
-            f"{self.folder / block.file} cannot be read ({why})",
-            "allowed: the file that capture wrote",
-            f"type raysae verify {self.folder.parent.parent}, then remove {self.folder} and run again",
-        )
