@@ -126,8 +126,8 @@ def protocol(config: Config, overrides: Overrides = None) -> None:
 
     Of a run that is already sealed, the sealed protocol; else what is known before any text is read.
     """
+    from raysae.checks import check
     from raysae.falsification import choose_criteria, power, power_before, read, refuse_underpowered
-    from raysae.pipeline import check
     from raysae.store import RunFolder
     from raysae.store.mirror import fetch
     from raysae.types.loading import load

@@ -1,15 +1,15 @@
-"""The order of the stages, what is finished, and what must hold before anything is written."""
+"""The order of the stages, and what is finished."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from raysae.checks import check, check_inputs, check_other_run
 from raysae.errors import BadInput
 from raysae.stages import tracking
-from raysae.stages.claim import claim, identity, stored_override
+from raysae.stages.claim import claim, identity, leave_nothing_partial, stored_override
 from raysae.store import Manifest, RunFolder, holds
-from raysae.store.mirror import fetch, followed
+from raysae.store.mirror import followed
 from raysae.types import Experiment, Outcome, Verdict
 from raysae.types.loading import beside
 
@@ -81,90 +81,9 @@ def _run(experiment: Experiment, folder: RunFolder, reporter: Any, until: str, o
         for stage in order[: order.index(until) + 1]:
             _one(stage, experiment, folder, reporter)
     except BadInput:
-        _leave_nothing_partial(folder, fresh)
+        leave_nothing_partial(folder, fresh)
         raise
     return _read_verdict(folder) if folder.verdict.is_file() else None
-
-
-def check(experiment: Experiment) -> None:
-    """Everything about the experiment that can be known to be wrong without its text or its model."""
-    from raysae.falsification.criteria import choose_criteria
-    from raysae.falsification.nulls import NULLS, check_stand_in, choose_nulls
-    from raysae.models.capture import check_hookpoints, width
-    from raysae.models.load import describe
-    from raysae.saes import check as check_sae
-    from raysae.stages import ingest, overhead, plan, points, states
-    from raysae.stages.capture import MAIN
-    from raysae.stages.dictionaries import GUIDANCE, PLAIN
-    from raysae.stages.exhibits import check_edits, check_observations
-
-    choose_criteria(experiment.protocol.criteria)
-    choose_nulls(experiment.protocol.nulls)
-    check_stand_in(experiment.protocol.stand_in, experiment.protocol.nulls)
-    check_observations(experiment.protocol.observations)
-    check_edits(experiment)
-    tracking.check(experiment)
-    plan.check(experiment)
-    if experiment.activations.mode == "stream" and experiment.capture.quarantine:
-        raise BadInput(
-            "capture.quarantine=true with activations.mode=stream",
-            "allowed: with cache, where it is known before training which documents are left out",
-            "type activations.mode=cache",
-        )
-    if stages(experiment) == CAPTURE_STAGES:
-        overhead.check(experiment)
-        return
-    row = describe(experiment.model)
-    check_hookpoints(row, experiment.capture.hookpoints)
-    if experiment.tokenizer.ctx_len and experiment.tokenizer.ctx_len > row.ctx_len:
-        raise BadInput(
-            f"tokenizer.ctx_len={experiment.tokenizer.ctx_len}",
-            f"{row.name} reads at most {row.ctx_len} tokens",
-            f"type tokenizer.ctx_len={row.ctx_len}",
-        )
-    d_in = width(row, experiment.hookpoint)
-    for name in experiment.rivals:
-        if name in (MAIN, PLAIN, *GUIDANCE, *NULLS):
-            raise BadInput(f"rivals.{name}", "allowed: a name that no other arm has", "give it another name")
-        check_sae(experiment.arm(name).sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
-    for point in experiment.sae.also_at:
-        d_there = width(row, point)
-        check_sae(experiment.sae.architecture, d_there, d_there * experiment.sae.expansion, experiment.sae.k)
-    check_sae(experiment.sae.architecture, d_in, d_in * experiment.sae.expansion, experiment.sae.k)
-    points.check(experiment, d_in)
-    ingest.check_names(experiment.corpus)
-    states.check(experiment)
-
-
-def check_inputs(experiment: Experiment) -> None:
-    """Text, model and tokenizer are there and fit each other; no weights are loaded and nothing is written yet."""
-    from raysae.models.load import check_reachable, fitting_tokenizer
-    from raysae.stages import ingest
-
-    check_reachable(experiment.model)
-    if stages(experiment) == CAPTURE_STAGES:
-        return
-    ingest.check_files(experiment.corpus)
-    fitting_tokenizer(experiment.model, experiment.tokenizer)
-
-
-def check_other_run(experiment: Experiment, folder: RunFolder) -> None:
-    """BadInput for a run that transfer or its map cannot hold against this one, Refused for another than the sealed."""
-    config = experiment.protocol
-    for other in filter(None, (config.transfer_from, config.map_from)):
-        fetch(other)
-    if config.transfer_from is None and config.map_from is None and "transfer" not in config.criteria:
-        return
-    from raysae.falsification.protocol import read as read_protocol
-    from raysae.stages import other_model, other_run
-
-    if folder.protocol.is_file():
-        sealed = read_protocol(folder.protocol)
-        other_run.check_sealed(experiment, sealed.transfer_from)
-        other_model.check_sealed(experiment, sealed.map_from)
-    else:
-        other_run.check(experiment)
-        other_model.check(experiment)
 
 
 def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
@@ -210,17 +129,6 @@ def _promise(experiment: Experiment, folder: RunFolder, reporter: Any) -> None:
     if not folder.protocol.is_file():
         reporter.line(f"[dim]plan: {plan.counted_by}; {plan.summary}[/dim]")
     check_budget(plan, experiment.budget)
-
-
-def _leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
-    """After bad input: folders without a manifest go; what was committed before stays."""
-    for part in (folder.corpus, folder.tokens, folder.labels, folder.alignment):
-        if part.is_dir() and not Manifest.exists(part):
-            shutil.rmtree(part)
-    if fresh and not folder.corpus.is_dir():
-        shutil.rmtree(folder.root)
-        if folder.root.parent.is_dir() and not any(folder.root.parent.iterdir()):
-            folder.root.parent.rmdir()
 
 
 def _read_verdict(folder: RunFolder) -> Verdict:

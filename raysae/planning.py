@@ -4,7 +4,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from raysae.pipeline import check, check_inputs, run
+from raysae.checks import check, check_inputs
+from raysae.pipeline import run
 from raysae.store import RunFolder
 from raysae.types import Experiment
 

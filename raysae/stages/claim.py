@@ -4,10 +4,11 @@ Imports nothing heavy at the top, so that a finished experiment is recognised in
 """
 
 import json
+import shutil
 from typing import Any
 
 from raysae.errors import BadInput
-from raysae.store import RunFolder, write_atomic, write_json
+from raysae.store import Manifest, RunFolder, write_atomic, write_json
 from raysae.types import Experiment
 from raysae.types.experiment import fingerprint
 
@@ -43,6 +44,17 @@ def claim(experiment: Experiment, folder: RunFolder, override: str | None) -> No
             "type another out= or name=",
         )
     _mark(experiment, folder, override)
+
+
+def leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
+    """After bad input: folders without a manifest go; what was committed before stays."""
+    for part in (folder.corpus, folder.tokens, folder.labels, folder.alignment):
+        if part.is_dir() and not Manifest.exists(part):
+            shutil.rmtree(part)
+    if fresh and not folder.corpus.is_dir():
+        shutil.rmtree(folder.root)
+        if folder.root.parent.is_dir() and not any(folder.root.parent.iterdir()):
+            folder.root.parent.rmdir()
 
 
 def _mark(experiment: Experiment, folder: RunFolder, override: str | None) -> None:

@@ -10,8 +10,8 @@ import pytest
 import torch
 import transformers
 
+from raysae.checks import check
 from raysae.models.load import describe, load_tokenizer
-from raysae.pipeline import check
 from raysae.stages.court import Court
 from raysae.stages.exhibits import transfer_map
 from raysae.stages.exhibits.answers import _solved, problems

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from raysae.checks import check
 from raysae.errors import BadInput
 from raysae.falsification.criterion import F1_RECOVERED
 from raysae.falsification.metrics.coherence import Unit
-from raysae.pipeline import check, run
+from raysae.pipeline import run
 from raysae.saes import build, checkpoint, tied_dictionary
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits.state_edits import HELD, StateEdits, edited_units, reader, state_pairs
