@@ -25,6 +25,7 @@ __all__ = [
     "random_direction",
     "read_out",
     "select_latents",
+    "step_sizes",
     "summarise",
     "table",
 ]
@@ -32,7 +33,10 @@ __all__ = [
 Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(tokens [n, t], positions [n], delta [n, d]) -> predicted next token [n, t], delta added at that position."""
 
-RATE_TOLERANCE = 0.2
+TOLERANCE = float(np.log(1.2))
+"""How far a matched latent may be from the one it stands for, as the logarithm of the ratio of rates and of sizes."""
+NEAREST = 8
+"""To draw from where none is as near as that: one latent drawn again and again is one set, not many."""
 
 
 def select_latents(
@@ -64,27 +68,34 @@ def matched_sets(
     draws: int,
     seed: int,
     alive: Bool[np.ndarray, " m"] | None = None,
+    sizes: Float[np.ndarray, " m"] | None = None,
 ) -> Int[np.ndarray, "draws c"]:
-    """N9: sets as large as `chosen`, each latent replaced by a random other alive one with a firing rate within 20 % of
-    its own, by the nearest in rate where there is none left, and by a dead one (whose exchange does nothing) at last.
+    """N9: sets as large as `chosen`, each latent replaced by a random other alive one that fires as often and, where
+    `sizes` says what an edit of each moves, moves as much, both within 20 %; else by one of the eight nearest, and by a
+    dead one (whose edit does nothing) where none is left.
 
-    Rates taken at the variable's own sites make this the hardest null. ValueError if the dictionary has too few
-    latents.
+    Rates and sizes taken at the variable's own sites make this the hardest null. ValueError if the dictionary has too
+    few latents.
     """
     allowed = rates > 0 if alive is None else alive & (rates > 0)
     free = ~np.isin(np.arange(len(rates)), chosen)
     if free.sum() < len(chosen):
         raise ValueError(f"{free.sum()} other latents for a matched set of {len(chosen)}; allowed: at least as many")
+    known = np.stack([rates] if sizes is None else [rates, sizes])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        away = [np.nan_to_num(np.abs(np.log(known / known[:, [own]])), nan=np.inf).max(axis=0) for own in chosen]
     rng = np.random.default_rng(seed)
     sets = np.empty((draws, len(chosen)), dtype=np.int64)
     for draw in range(draws):
         left = free.copy()
         # In random order, so that no latent of the set has first pick of the scarce ones in every draw.
         for place in rng.permutation(len(chosen)):
-            rate = rates[chosen[place]]
             others = np.flatnonzero(left & allowed if (left & allowed).any() else left)
-            near = others[np.abs(rates[others] - rate) <= RATE_TOLERANCE * rate]
-            taken = rng.choice(near) if len(near) else others[np.abs(rates[others] - rate).argmin()]
+            near = others[away[place][others] <= TOLERANCE]
+            if not len(near):
+                others = rng.permutation(others)  # which of those that are equally far
+                near = others[np.argsort(away[place][others], kind="stable")[:NEAREST]]
+            taken = rng.choice(near)
             sets[draw, place] = taken
             left[taken] = False
     return sets
@@ -99,6 +110,13 @@ def interchange(
     """What to add to x_base so that `latents` (all of the variable's) take the source's activations: the SAE's error
     stays (SCIENCE 4.3)."""
     return (h_source[:, latents] - h_base[:, latents]) @ W_dec[latents]
+
+
+def step_sizes(
+    h_base: Float[Tensor, "n m"], h_source: Float[Tensor, "n m"], W_dec: Float[Tensor, "m d"]
+) -> Float[np.ndarray, " m"]:
+    """Root mean square of what `interchange` adds for each latent alone."""
+    return ((h_source - h_base).double().square().mean(dim=0).sqrt() * W_dec.double().norm(dim=1)).numpy()
 
 
 def random_direction(delta: Float[Tensor, "n d"], seed: int) -> Float[Tensor, "n d"]:

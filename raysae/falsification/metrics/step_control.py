@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raysae.falsification.intervals import benjamini_hochberg, permutation_p
-from raysae.falsification.metrics.causal import matched_sets
+from raysae.falsification.metrics.causal import matched_sets, step_sizes
 from raysae.falsification.metrics.matching import best_f1
 from raysae.falsification.resampling import ratio_over_documents
 from raysae.types.metric import Metric, NullValue
@@ -100,7 +100,9 @@ def measure(
             return (latents[:, which] @ W_dec[which]) * inside[:, None]
 
         rates = (latents[inside] > 0).double().mean(dim=0).numpy()
-        sets = matched_sets(rates, some, draws, seed + place, alive)
+        at = latents[inside]
+        sizes = step_sizes(torch.zeros_like(at), at, W_dec)
+        sets = matched_sets(rates, some, draws, seed + place, alive, sizes)
         own = part(some)
         unit = torch.from_numpy(np.random.default_rng([seed, place]).standard_normal((draws, W_dec.shape[1])))
         unit = (unit / unit.norm(dim=1, keepdim=True)).to(W_dec)

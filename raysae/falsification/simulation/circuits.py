@@ -108,7 +108,8 @@ class Court:
         elsewhere = permuted_rows(np.arange(FIT_TOKENS) // DOCUMENT_TOKENS, seed_of(self.rng))
         latents, misled = (self._choose(labels) for labels in (values, values[elsewhere]))
         rates = (self.fit_latents > 0).double().mean(dim=0).numpy()
-        sets = causal.matched_sets(rates, latents.tolist(), draws + 1, seed_of(self.rng))
+        sizes = causal.step_sizes(h_base, h_source, self.W_dec)
+        sets = causal.matched_sets(rates, latents.tolist(), draws + 1, seed_of(self.rng), sizes=sizes)
         edits = {MAIN: edit(latents), "permuted_labels": edit(misled), "matched_latents": edit(sets[-1])}
         means = causal.class_means(self.machine.activations(self.fit), self.fit[:, variable], VALUES)
         ceilings = (

@@ -144,8 +144,9 @@ class Interchange:
         if real is None:
             able = (ceilings >= CEILING_J) & ((j >= CORRECTED_J * ceilings) | (self.exam.arm == MAIN))
             rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
+            sizes = causal.step_sizes(h_base, h_source, W_dec)
             sets = causal.matched_sets(
-                rates, latents, draws if able.any() else HOPELESS_DRAWS, seed, self.alive.numpy()
+                rates, latents, draws if able.any() else HOPELESS_DRAWS, seed, self.alive.numpy(), sizes
             )
             # A small dictionary offers few sets: the same one is tried once.
             distinct, place = np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)

@@ -97,7 +97,8 @@ class StateEdits:
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
         draws = draws if ceiling.max() >= CEILING_J else HOPELESS_DRAWS
-        sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy())
+        sizes = causal.step_sizes(h_base, h_source, self.W_dec)
+        sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy(), sizes)
         matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets], axis=1)
         latents = torch.tensor(chosen, dtype=torch.int64)
         edit = causal.interchange(h_base, h_source, self.W_dec, latents)

@@ -52,7 +52,8 @@ def _examine(exam: Examination) -> Plain | None:
         return causal.interchange(h_corrupted, h_clean, W_dec, torch.tensor(taken))
 
     rates = (encode(exam.sae, text.fit.x) > 0).double().mean(dim=0).numpy()
-    sets = causal.matched_sets(rates, latents, exam.protocol.permutations, seed, exam.alive.numpy())
+    sizes = causal.step_sizes(h_corrupted, h_clean, W_dec)
+    sets = causal.matched_sets(rates, latents, exam.protocol.permutations, seed, exam.alive.numpy(), sizes)
     mine = edit(latents)
     edits = [
         *(torch.zeros_like(mine), mine, causal.random_direction(mine, seed), twins.clean - twins.corrupted),
