@@ -11,9 +11,6 @@ from raysae.falsification.intervals import benjamini_hochberg, clopper_pearson, 
 from raysae.falsification.metrics.documents import MAIN
 from raysae.types.metric import Gate, Metric, NullValue
 
-HELD_OUT_DRAWS = 50
-"""Matched sets that are judged as if they had been selected."""
-
 
 class Unit(NamedTuple):
     """One value of one variable in one seed: mean joint success J under each edit, over the same pairs."""
@@ -60,22 +57,25 @@ class Judged(NamedTuple):
 def judge(j: Float[np.ndarray, " u"], matched: Float[np.ndarray, "u k"], ceiling: Float[np.ndarray, " u"]) -> Judged:
     """Coherent iff (J - p95 of matched) / (ceiling - p95 of matched) >= 0.8 and significant against the matched sets at
     false discovery rate 0.05. Without the floor on the ceiling one lucky pair on a broken model would be 0.01 / 0.01 =
-    1. NaN: a set that was not drawn, since nothing could make the unit coherent; it counts as one that reached J."""
+    1. NaN: a set that was not drawn, since nothing could make the unit coherent; nor is it, but to the others' false
+    discovery rate it counts as the set would that lets them most easily through: cutting draws lowers no null."""
     null = np.nanquantile(matched, 0.95, axis=1, method="higher")
     testable = (ceiling >= CEILING_J) & (ceiling > null)
     corrected = np.full(len(j), np.nan)
     corrected[testable] = (j - null)[testable] / (ceiling - null)[testable]
-    p = np.where(testable, permutation_p(j, np.nan_to_num(matched, nan=np.inf)), 1.0)
+    p = np.where(testable, permutation_p(j, np.nan_to_num(matched, nan=-np.inf)), 1.0)
+    drawn = ~np.isnan(matched).any(axis=1)
     with np.errstate(invalid="ignore"):
-        return Judged(corrected, (corrected >= CORRECTED_J - 1e-9) & benjamini_hochberg(p))
+        return Judged(corrected, (corrected >= CORRECTED_J - 1e-9) & benjamini_hochberg(p) & drawn)
 
 
 def summarise(arms: Mapping[str, Sequence[Sequence[Unit]]], *, pairs: int) -> Metric:
     """CFC: share of registered units coherent in most seeds, exact interval.
 
     `arms` maps `main`, `random_model`, `permuted_labels` to the units of each seed, in the same order.
-    `permuted_labels` has the latents that were chosen on permuted labels; the two nulls inside a unit are judged by the
-    rule the latents are.
+    `permuted_labels` has the latents that were chosen on permuted labels. The two nulls inside a unit, matched sets and
+    a random direction, count where they reach 0.8 of the ceiling with nothing taken off: what is measured against its
+    own like never stands out.
     """
     main = arms[MAIN]
     names = _same_units(arms)
@@ -87,10 +87,18 @@ def summarise(arms: Mapping[str, Sequence[Sequence[Unit]]], *, pairs: int) -> Me
     nulls = {
         arm: _null([int(_coherent(seeds).sum())], n, _arm_note(seeds)) for arm, seeds in arms.items() if arm != MAIN
     }
-    nulls["matched_latents"] = _null(_held_out(main), n, "each matched set judged against the others")
-    direction = [[unit.instead(unit.random_direction) for unit in seed] for seed in main]
+    arrays = [_arrays(seed) for seed in main]
+    draws = min(matched.shape[1] for _, matched, _ in arrays)
+    nulls["matched_latents"] = _null(
+        [_reaching([(matched[:, k], ceiling) for _, matched, ceiling in arrays]) for k in range(draws)],
+        n,
+        f"mean J {_mean_matched(main):.3f}",
+    )
+    direction = [np.array([unit.random_direction for unit in seed]) for seed in main]
     nulls["random_direction"] = _null(
-        [int(_coherent(direction).sum())], n, f"mean J {_mean(main, 'random_direction'):.3f}"
+        [_reaching([(j, ceiling) for j, (_, _, ceiling) in zip(direction, arrays, strict=True)])],
+        n,
+        f"mean J {_mean(main, 'random_direction'):.3f}",
     )
     return _metric(main, count / n, clopper_pearson(count, n), pairs, nulls, None)
 
@@ -151,26 +159,15 @@ def _in_most_seeds(flags: Sequence[Bool[np.ndarray, " u"]]) -> Bool[np.ndarray, 
     return np.mean(flags, axis=0) >= SEED_SHARE - 1e-9
 
 
-def _held_out(seeds: Sequence[Sequence[Unit]]) -> list[int]:
-    """How many units each matched set would make coherent, judged against the other sets."""
-    arrays = [_arrays(seed) for seed in seeds]
-    draws = min(matched.shape[1] for _, matched, _ in arrays)
-    if draws < 2:
-        return []
-    return [
-        int(
-            _in_most_seeds(
-                [judge(m[:, k], np.delete(m, k, axis=1), ceiling).coherent for _, m, ceiling in arrays]
-            ).sum()
-        )
-        for k in range(min(draws, HELD_OUT_DRAWS))
-    ]
+def _reaching(seeds: Sequence[tuple[Float[np.ndarray, " u"], Float[np.ndarray, " u"]]]) -> int:
+    """Units in which J comes to 0.8 of the ceiling in most seeds, of (J, ceiling) of each seed."""
+    return int(
+        _in_most_seeds([(ceiling >= CEILING_J) & (j >= CORRECTED_J * ceiling - 1e-9) for j, ceiling in seeds]).sum()
+    )
 
 
 def _null(counts: Sequence[int], n: int, note: str) -> NullValue:
     """The interval is that of the draw at the 95th percentile, as in alignment."""
-    if not counts:
-        return NullValue(mean=None, p95=None, n=n, note="fewer than two matched sets")
     p95 = int(np.quantile(counts, 0.95, method="higher"))
     return NullValue(mean=float(np.mean(counts)) / n, p95=p95 / n, interval=clopper_pearson(p95, n), n=n, note=note)
 
@@ -185,6 +182,10 @@ def _arm_note(seeds: Sequence[Sequence[Unit]]) -> str:
 
 def _mean(seeds: Sequence[Sequence[Unit]], field: str) -> float:
     return float(np.mean([getattr(unit, field) for seed in seeds for unit in seed]))
+
+
+def _mean_matched(seeds: Sequence[Sequence[Unit]]) -> float:
+    return float(np.mean([np.mean(unit.matched) for seed in seeds for unit in seed]))
 
 
 def _same_units(arms: Mapping[str, Sequence[Sequence[Unit]]]) -> list[str]:
@@ -218,7 +219,7 @@ def _metric(
         also = {
             "mean_j": _mean(main, "latents"),
             "mean_ceiling_j": _mean(main, "ceiling"),
-            "mean_matched_j": float(np.mean([np.mean(unit.matched) for unit in units])),
+            "mean_matched_j": _mean_matched(main),
             "untestable_units": float(np.isnan(corrected).any(axis=0).sum()),
             **{
                 key: _mean_of_known(units, field)

@@ -158,12 +158,31 @@ def test_matched_sets_have_the_rates_of_the_chosen_and_none_of_them():
     assert len({tuple(row) for row in sets}) > 90
 
 
-def test_matched_sets_take_the_nearest_then_dead_latents_and_refuse_when_none_are_left():
+def test_matched_sets_take_one_of_the_eight_nearest_then_dead_latents_and_refuse_when_none_are_left():
+    rates = np.array([0.5, *np.linspace(0.1, 0.29, 20), 0.0])
+    assert set(causal.matched_sets(rates, [0], draws=200, seed=0).ravel().tolist()) == set(range(13, 21))
     rates = np.array([0.5, 0.01, 0.1, 0.0])
-    assert causal.matched_sets(rates, [0], draws=5, seed=0).tolist() == [[2]] * 5
     assert sorted(causal.matched_sets(rates, [0, 1], draws=1, seed=0)[0]) == [2, 3]
     with pytest.raises(ValueError, match="1 other latents for a matched set of 3"):
         causal.matched_sets(rates, [0, 1, 2], draws=1, seed=0)
+
+
+def test_matched_sets_move_as_much_as_the_chosen():
+    rates, sizes = np.full(200, 0.1), np.full(200, 0.02)
+    sizes[:30] = np.linspace(0.9, 1.1, 30)  # the others fire as often and are fifty times weaker
+    sets = causal.matched_sets(rates, [0, 1], draws=100, seed=2, sizes=sizes)
+    assert sets.max() < 30 and len(set(sets.ravel().tolist())) > 20
+    assert causal.matched_sets(rates, [0, 1], draws=100, seed=2).max() >= 30
+    rates[4:30] = 0.001  # and where few have both, they are all that is drawn from
+    assert set(causal.matched_sets(rates, [0, 1], draws=50, seed=2, sizes=sizes).ravel().tolist()) == {2, 3}
+
+
+def test_a_step_is_what_an_exchange_of_one_latent_adds():
+    torch.manual_seed(0)
+    h_base, h_source, W_dec = torch.rand(7, 9), torch.rand(7, 9), torch.randn(9, 4)
+    alone = [causal.interchange(h_base, h_source, W_dec, torch.tensor([j])) for j in range(9)]
+    naive = [float(delta.square().sum(dim=1).mean().sqrt()) for delta in alone]
+    assert causal.step_sizes(h_base, h_source, W_dec) == pytest.approx(naive, rel=1e-5)
 
 
 def test_every_readout_must_be_right_and_padding_does_not_count():
@@ -232,6 +251,22 @@ def test_an_effect_that_needs_what_nothing_reads_is_an_illusion_and_does_not_cou
     assert found.also["illusions"] == 1 and found.ceiling == 1.0, "the supervised edit is not what was looked through"
     assert [row["coherent"] for row in causal.table({"main": [[honest, illusion]] * 5})] == [True, False]
     assert "illusions" not in causal.summarise({"main": seeds(j=0.9)}, pairs=200).also
+
+
+def test_cutting_the_draws_of_a_hopeless_unit_makes_nobody_else_less_significant():
+    near = [unit(u, 0.95, ceiling=1.0, matched=(*[0.0] * 195, *[0.97] * 5)) for u in range(7)]  # p = 6 / 201
+    whole = [*near, *(unit(u, 0.5, ceiling=1.0, matched=(0.0,) * 200) for u in range(7, 75))]
+    cut = [*near, *(unit(u, 0.5, ceiling=1.0, matched=(0.0, 0.0)) for u in range(7, 75))]
+    found = [causal.summarise({"main": [units] * 5}, pairs=200).value for units in (whole, cut)]
+    assert found == [pytest.approx(7 / 75)] * 2
+
+
+def test_matched_sets_and_directions_that_do_the_task_show_as_nulls():
+    found = causal.summarise({"main": seeds(j=0.95, matched=(0.9,) * 200, random_direction=0.9)}, pairs=200)
+    assert found.value == 1.0, "corrected by sets that all reach 0.9, J is all of what is left"
+    assert found.nulls["matched_latents"].mean == found.nulls["random_direction"].mean == 1.0
+    half = causal.summarise({"main": seeds(j=0.95, matched=(0.9, 0.0) * 100)}, pairs=200).nulls["matched_latents"]
+    assert half.mean == 0.5 and half.p95 == 1.0
 
 
 def test_latents_no_better_than_the_matched_ones_are_not_coherent():
