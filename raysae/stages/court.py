@@ -63,6 +63,10 @@ class Court:
         rows = permuted_rows(sample.document.numpy(), self.seed(f"stand_in/{split}"))
         return replace(sample, labels={name: values[rows] for name, values in sample.labels.items()})
 
+    def mean(self, source: str, hookpoint: HookPoint) -> torch.Tensor:
+        """float32 [d_in], over TRAIN."""
+        return torch.from_numpy(self.store(source).mean(hookpoint)).float()
+
     def _model(self, source: str) -> Any:
         config = self.experiment.model
         return load_model(config) if source == MAIN else random_twin(config, twin_seed(self.experiment))
@@ -136,7 +140,7 @@ class Examination:
     @cached_property
     def mean(self) -> torch.Tensor:
         """float32 [d_in], the mean over TRAIN."""
-        return torch.from_numpy(self.court.store(self.source).mean(self.hookpoint)).float()
+        return self.court.mean(self.source, self.hookpoint)
 
     @cached_property
     def sae(self) -> SparseAutoencoder:

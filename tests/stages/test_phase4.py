@@ -14,7 +14,7 @@ from raysae.checks import check
 from raysae.models.load import describe, load_tokenizer
 from raysae.stages.court import Court
 from raysae.stages.exhibits import transfer_map
-from raysae.stages.exhibits.answers import _solved, problems
+from raysae.stages.exhibits.answers import _solved, _without_sae, problems
 from raysae.types import Experiment, Split
 from raysae.types.experiment import ModelConfig
 from raysae.types.loading import load, load_phases
@@ -146,12 +146,22 @@ def test_a_model_that_knows_the_answers_solves_the_benchmark_and_ablated_does_no
 
 def test_nothing_is_lost_through_the_identity(arguments: list[str], measured: dict[str, Any]) -> None:
     court = Court(experiment_of(arguments))
-    found = _solved(court.examine("main", 0), lambda hidden: hidden)
+    found = _solved(court, "main", lambda hidden: hidden)
     assert np.mean(found.right) == measured["observations"]["answer_accuracy"]["also"]["accuracy_clean"]
     for problem, right in zip(problems(court), found.right, strict=True):
         text = court.tokenizer.decode(problem.prompt)
         assert text == problem.record.question + "\n", "nothing of the solution is shown"
         assert right in (0.0, 1.0)
+
+
+def test_a_random_model_in_the_real_arms_place_answers_for_that_arm_alone(
+    arguments: list[str], measured: dict[str, Any]
+) -> None:
+    nulls = "protocol.nulls=[random_dictionary,frozen_decoder,random_model]"
+    court = Court(experiment_of([*arguments, nulls, "protocol.stand_in=random_model"]))
+    assert court.examine("main", 0).source == "random_model"
+    for found, name in zip(_without_sae(court, "main"), ("clean", "ablated"), strict=True):
+        assert np.mean(found.right) == measured["observations"]["answer_accuracy"]["also"][f"accuracy_{name}"]
 
 
 def test_worked_problems_of_train_stand_before_the_question(arguments: list[str]) -> None:

@@ -40,7 +40,7 @@ def _examine(exam: Examination) -> Plain | None:
     court = exam.court
     if not problems(court):
         return None
-    found = _solved(exam, through(exam.sae))
+    found = _solved(court, exam.source, through(exam.sae))
     clean, ablated = _without_sae(court, exam.source)
     return {
         "clean": clean.right, "sae": found.right, "ablated": ablated.right, "written": clean.written,
@@ -61,17 +61,17 @@ class Solved(NamedTuple):
 @lru_cache(maxsize=4)
 def _without_sae(court: Court, source: str) -> tuple[Solved, Solved]:
     """The clean model, and with the hook point at its mean: what no SAE changes."""
-    exam = court.examine(source, 0)
-    return _solved(exam, lambda hidden: hidden), _solved(exam, lambda hidden: exam.mean.expand_as(hidden))
+    mean = court.mean(source, court.hookpoint)
+    return _solved(court, source, lambda hidden: hidden), _solved(court, source, lambda hidden: mean.expand_as(hidden))
 
 
-def _solved(exam: Examination, edit: Edit) -> Solved:
-    court, model = exam.court, exam.model
+def _solved(court: Court, source: str, edit: Edit) -> Solved:
+    model = court.model(source)
     asked, budget = problems(court), court.experiment.capture.batch_tokens
     limit = court.protocol.answer_tokens
     fit = [i for i, one in enumerate(asked) if one.fits]
     right, written, given = (np.zeros(len(asked)) for _ in range(3))
-    with splice(model, exam.hookpoint, edit):
+    with splice(model, court.hookpoint, edit):
         for batch in token_batches([len(asked[i].prompt) + limit for i in fit], budget):
             chosen = [fit[place] for place in batch]
             said = continue_greedily(model, [asked[i].prompt for i in chosen], limit, lambda ids: _ended(court, ids))

@@ -31,7 +31,7 @@ def _fidelity(exam: Examination) -> Plain:
     totals = {name: np.zeros(count) for name in ("clean", "sae", "kl", "tokens")}
     for ids, mask, document in _batches(court):
         clean = model(ids, attention_mask=mask.long(), use_cache=False).logits
-        spliced = _spliced(exam, ids, mask, through(exam.sae))
+        spliced = _spliced(court, exam.source, ids, mask, through(exam.sae))
         totals["clean"] += fidelity.cross_entropy(clean, ids, mask, document, count)
         totals["sae"] += fidelity.cross_entropy(spliced, ids, mask, document, count)
         totals["kl"] += fidelity.kl_divergence(clean, spliced, mask, document, count)
@@ -44,21 +44,22 @@ def _fidelity(exam: Examination) -> Plain:
 @torch.no_grad()
 def _ablated(court: Court, source: str) -> dict[str, np.ndarray]:
     """What no SAE changes: mean and zero ablation, the same for all seeds and dictionaries of a model."""
-    exam, count = court.examine(source, 0), len(court.test_ids)
+    mean, count = court.mean(source, court.hookpoint), len(court.test_ids)
     edits: dict[str, Edit] = {
-        "ablated": lambda hidden: exam.mean.expand_as(hidden),
+        "ablated": lambda hidden: mean.expand_as(hidden),
         "zero_ablated": torch.zeros_like,
     }
     totals = {name: np.zeros(count) for name in edits}
     for ids, mask, document in _batches(court):
         for name, edit in edits.items():
-            totals[name] += fidelity.cross_entropy(_spliced(exam, ids, mask, edit), ids, mask, document, count)
+            totals[name] += fidelity.cross_entropy(_spliced(court, source, ids, mask, edit), ids, mask, document, count)
     return totals
 
 
-def _spliced(exam: Examination, ids: torch.Tensor, mask: torch.Tensor, edit: Edit) -> Any:
-    with splice(exam.model, exam.hookpoint, edit):
-        return exam.model(ids, attention_mask=mask.long(), use_cache=False).logits
+def _spliced(court: Court, source: str, ids: torch.Tensor, mask: torch.Tensor, edit: Edit) -> Any:
+    model = court.model(source)
+    with splice(model, court.hookpoint, edit):
+        return model(ids, attention_mask=mask.long(), use_cache=False).logits
 
 
 def _batches(court: Court) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
