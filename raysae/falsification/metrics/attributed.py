@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from raysae.falsification.criterion import SEED_SHARE
+from raysae.falsification.criterion import ATTRIBUTION, SEED_SHARE
 from raysae.falsification.intervals import Estimate, Interval, benjamini_hochberg, share_over_seeds
 from raysae.falsification.metrics import importance
 from raysae.falsification.metrics.attribution import LATENTS, Attribution
@@ -32,9 +32,11 @@ from raysae.falsification.metrics.dose_response import (
     symmetry,
 )
 from raysae.falsification.metrics.null_directions import NULLS
-from raysae.types.metric import Metric, NullValue
+from raysae.types.metric import Gate, Metric, NullValue, Reason
 
 TOP_ROWS = 0.05
+FEWEST_ROWS = 1 + round(1 / TOP_ROWS)
+"""Alive latents from which on the smallest p against rows, 1 / (alive - 1), is TOP_ROWS."""
 DORMANT = 0.5
 """An effect of which more than this needs the null space of the readers is an illusion (SCIENCE 4.8)."""
 
@@ -57,11 +59,12 @@ class Judged(NamedTuple):
     """The latents by falling FIT slope, at most as many as are registered."""
 
 
-def judge(found: Attribution, latents: int, direction: str = LATENTS) -> Judged:
-    """The rule, for the latents themselves or for a null's directions in their place."""
+def judge(found: Attribution, latents: int, direction: str = LATENTS, *, ranked: bool = True) -> Judged:
+    """The rule, for the latents themselves or for a null's directions in their place. Where they are not `ranked` among
+    the rows, each counts as one that stands out."""
     one = found.directions[direction]
     significant = benjamini_hochberg(one.p["random_direction"])
-    stands_out = one.p["shuffled_decoder"] <= TOP_ROWS
+    stands_out = (one.p["shuffled_decoder"] <= TOP_ROWS) | (not ranked)
     supports = (effect(one.curve) > 0) & (one.fit_slope > 0)
     straight, share = linear(one.curve), specificity(one.mass, one.target)
     return Judged(
@@ -83,8 +86,9 @@ def summarise(arms: Mapping[str, Sequence[Attribution]], *, latents: int, seed: 
     """
     main = arms[MAIN]
     found = _share(main, latents)
+    # A null that cannot stand out for want of rows has not been kept from passing by what it is.
     nulls = {
-        arm: as_null(_share(seeds, latents), latents, "its own SAEs, judged by the same rule")
+        arm: as_null(_share(seeds, latents, lenient=True), latents, "its own SAEs, judged by the same rule")
         for arm, seeds in arms.items()
         if arm != MAIN
     }
@@ -92,7 +96,15 @@ def summarise(arms: Mapping[str, Sequence[Attribution]], *, latents: int, seed: 
         note = "such a direction in the place of each latent, chosen on FIT and judged by the same rule"
         nulls[name] = as_null(_share(main, latents, name), latents, note)
     return _metric(
-        found.value, found.interval, latents, len(main), found.per_seed, nulls, _also(main, latents, seed), None
+        found.value,
+        found.interval,
+        latents,
+        len(main),
+        found.per_seed,
+        nulls,
+        _also(main, latents, seed),
+        None,
+        (_rows_gate(main, latents),),
     )
 
 
@@ -150,6 +162,7 @@ def _metric(
     nulls: dict[str, NullValue],
     also: dict[str, float | None],
     not_run: str | None,
+    gates: tuple[Gate, ...] = (),
 ) -> Metric:
     return Metric(
         name="causal_attribution",
@@ -162,21 +175,45 @@ def _metric(
         seeds=seeds,
         per_seed=per_seed,
         nulls=nulls,
+        gates=gates,
         also=also,
         not_run=not_run,
     )
 
 
-def _passes(found: Attribution, latents: int, direction: str = LATENTS) -> Bool[np.ndarray, " r"]:
-    """By rank; a rank for which the SAE has no alive latent fails."""
-    judged = judge(found, latents, direction)
+def _rankable(found: Attribution) -> bool:
+    """Whether the smallest p against the other rows, one of which stands in the latent's place, reaches TOP_ROWS."""
+    return len(found.latent) >= FEWEST_ROWS
+
+
+def _rows_gate(main: Sequence[Attribution], latents: int) -> Gate:
+    """Among few rows no latent stands out, whatever it does: no NO_GO rests on that. One stands that holds even if all
+    stood out, as where most of the registered latents are not there at all."""
+    interval = _share(main, latents, lenient=True).interval
+    missed = interval is not None and interval[1] < ATTRIBUTION
+    least = min(len(found.latent) for found in main)
+    return Gate(
+        name="rows to stand out among",
+        passed=all(map(_rankable, main)) or missed,
+        detail=f"{least} alive latents in a seed, {FEWEST_ROWS} needed for one to be among the top {TOP_ROWS:.0%}"
+        + (" for a GO" if missed else ""),
+        failure=Reason.UNDERPOWERED,
+    )
+
+
+def _passes(
+    found: Attribution, latents: int, direction: str = LATENTS, *, lenient: bool = False
+) -> Bool[np.ndarray, " r"]:
+    """By rank; a rank for which the SAE has no alive latent fails. `lenient`: none fails for want of rows."""
+    judged = judge(found, latents, direction, ranked=not lenient or _rankable(found))
     flags = np.zeros(latents, dtype=bool)
     flags[: len(judged.chosen)] = judged.passes[judged.chosen]
     return flags
 
 
-def _share(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS) -> Estimate:
-    return share_over_seeds([(int(_passes(found, latents, direction).sum()), latents) for found in seeds])
+def _share(seeds: Sequence[Attribution], latents: int, direction: str = LATENTS, *, lenient: bool = False) -> Estimate:
+    passes = [_passes(found, latents, direction, lenient=lenient) for found in seeds]
+    return share_over_seeds([(int(flags.sum()), latents) for flags in passes])
 
 
 def _also(main: Sequence[Attribution], latents: int, seed: int) -> dict[str, float | None]:

@@ -1,5 +1,6 @@
 """Causal attribution on a model whose readers are known: at a latent's sites the text depends on it, or on another."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ def probe(causal: int, seed: int, tied: bool = True) -> Probe:
     return Probe(score, OWNER, 1 + torch.rand(len(OWNER), generator=generator))
 
 
+@cache
 def measured(causal: int = 20, seed: int = 1, tied: bool = True, readers: Tensor | None = None) -> Attribution:
     fit, test = probe(causal, 10 * seed, tied), probe(causal, 10 * seed + 1, tied)
     nulls = null_draws(W, RATES, np.ones(M, dtype=bool), np.arange(M), seed)
@@ -136,6 +138,54 @@ def test_from_pushes_to_a_verdict(make_protocol: Any) -> None:
     few = [measured(seed=seed, causal=6) for seed in range(1, 6)]
     assert verdict(make_protocol, few, nowhere) == (Outcome.NO_GO, None)
     assert verdict(make_protocol, causal, causal) == (Outcome.INCONCLUSIVE, Reason.VOID)
+
+
+def small(alive: int, causal: int, seed: int) -> Attribution:
+    """An SAE of so few latents: all of its rows that are left when one stands in the latent's place are drawn."""
+    rows = W[:alive]
+    fit, test = (probe(causal, 10 * seed + split) for split in (0, 1))
+    mine = fit.owner < alive
+    fit, test = (
+        Probe(
+            lambda at, delta, score=one.score: score(at, delta), one.owner[mine], one.activation[torch.from_numpy(mine)]
+        )
+        for one in (fit, test)
+    )
+    found = attribution.measure(
+        fit, test, rows, null_draws(rows, RATES[:alive], np.ones(alive, dtype=bool), np.arange(alive), seed),
+        SCALE[:alive], {name: torch.zeros(len(fit.owner)) for name in ("zero", "mean", "resample")}, None, GROUPS - 1,
+        {"matched_latents": 1 + KEPT, "random_direction": 100, "shuffled_decoder": alive - 1},
+    )  # fmt: skip
+    return Attribution(
+        latent=np.arange(alive),
+        rate=RATES[:alive],
+        variance=np.linspace(1, 2, alive),
+        sites=np.bincount(fit.owner),
+        off_support=np.full(alive, 900),
+        **found,
+    )
+
+
+@pytest.mark.parametrize(
+    ("alive", "causal", "expected"),
+    [
+        (20, 20, (Outcome.INCONCLUSIVE, Reason.UNDERPOWERED)),  # the smallest p against 19 rows is 1 / 19
+        (21, 21, (Outcome.GO, None)),
+        (20, 6, (Outcome.NO_GO, None)),  # no rank among rows could make up for latents without an effect
+        (8, 8, (Outcome.NO_GO, None)),  # nor for those that are not there
+    ],
+)
+def test_no_latent_fails_for_want_of_rows_to_stand_out_among(
+    make_protocol: Any, alive: int, causal: int, expected: tuple[Outcome, Reason | None]
+) -> None:
+    nowhere = [measured(seed=seed, tied=False) for seed in range(1, 6)]
+    assert verdict(make_protocol, [small(alive, causal, seed) for seed in range(1, 6)], nowhere) == expected
+
+
+def test_a_null_that_has_too_few_rows_to_stand_out_voids_as_one_with_enough(make_protocol: Any) -> None:
+    causal = [measured(seed=seed) for seed in range(1, 6)]
+    untrained = [small(20, 20, seed) for seed in range(1, 6)]
+    assert verdict(make_protocol, causal, untrained) == (Outcome.INCONCLUSIVE, Reason.VOID)
 
 
 def test_significance_is_corrected_over_all_alive_latents(planted: Attribution) -> None:
