@@ -1,16 +1,17 @@
 """Attempts to refute that a latent marks a kind of step: injected tokens, removed cues, paraphrase, minimal pairs
 (SCIENCE 5.7)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from raysae.falsification.intervals import benjamini_hochberg, clopper_pearson
-from raysae.falsification.metrics.documents import MAIN
-from raysae.types.metric import Metric, NullValue
+from raysae.falsification.intervals import Estimate, benjamini_hochberg, share_over_seeds
+from raysae.falsification.metrics.documents import MAIN, as_null
+from raysae.falsification.metrics.observation import finite
+from raysae.types.metric import Metric
 
 INJECTION = 0.10
 RETENTION = 0.80
@@ -89,37 +90,31 @@ def survives(found: Candidates) -> Bool[np.ndarray, " c"]:
 
 
 def summarise(arms: Mapping[str, Sequence[Candidates]]) -> Metric:
-    """Share of the candidates of all seeds that survive, exact interval; `also` tells what refuted the others."""
-    main = arms[MAIN]
-    count, n = _count(main)
+    """Share of an SAE's candidates that survive, over the seeds that have candidates; `also` tells what refuted the
+    others. Seeds and not the candidates of all of them are what is independent: those of one SAE share its fate."""
+    main = _with_candidates(arms[MAIN])
+    estimate = _share(main)
     also: dict[str, float | None] = {}
-    if n:
+    if main:
         also = {
-            "fire_on_injection": float(np.mean(_all(main, "injection") > INJECTION)),
-            "lost_without_cue": float(np.mean(_all(main, "cue_free") < RETENTION)),
-            "lost_in_paraphrase": float(np.mean(_all(main, "paraphrase") < RETENTION)),
-            "blind_to_pairs": float(np.mean(~(_all(main, "auroc_lower") > 0.5))),
+            "fire_on_injection": _mean(one.injection > INJECTION for one in main),
+            "lost_without_cue": _mean(one.cue_free < RETENTION for one in main),
+            "lost_in_paraphrase": _mean(one.paraphrase < RETENTION for one in main),
+            "blind_to_pairs": _mean(~(one.auroc_lower > 0.5) for one in main),
         }
-    nulls = {}
-    for arm, seeds in arms.items():
-        if arm != MAIN:
-            survivors, tried = _count(seeds)
-            share = survivors / tried if tried else None
-            bounds = clopper_pearson(survivors, tried) if tried else None
-            nulls[arm] = NullValue(mean=share, p95=share, interval=bounds, n=tried)
     return Metric(
         name="candidates",
         unit="share of candidate latents",
         direction=">=",
-        value=count / n if n else None,
-        interval=clopper_pearson(count, n) if n else None,
-        n=n,
+        value=finite(estimate.value),
+        interval=estimate.interval,
+        n=_count(main),
         unit_of_sampling="candidate latent",
-        seeds=len(main),
-        per_seed=tuple(float(survives(one).mean()) for one in main if len(one.p)),
-        nulls=nulls,
+        seeds=len(arms[MAIN]),
+        per_seed=estimate.per_seed,
+        nulls={arm: as_null(_share(seeds), _count(seeds)) for arm, seeds in arms.items() if arm != MAIN},
         also=also,
-        not_run=None if n else "There is no candidate latent.",
+        not_run=None if main else "There is no candidate latent.",
     )
 
 
@@ -128,9 +123,21 @@ def _retained(before: Bool[np.ndarray, "s c"], after: Bool[np.ndarray, "s c"]) -
     return np.divide((before & after).sum(axis=0), fired, out=np.zeros(before.shape[1]), where=fired > 0)
 
 
-def _all(seeds: Sequence[Candidates], field: str) -> Float[np.ndarray, " c"]:
-    return np.concatenate([getattr(one, field) for one in seeds])
+def _with_candidates(seeds: Sequence[Candidates]) -> list[Candidates]:
+    return [one for one in seeds if len(one.p)]
 
 
-def _count(seeds: Sequence[Candidates]) -> tuple[int, int]:
-    return sum(int(survives(one).sum()) for one in seeds), sum(len(one.p) for one in seeds)
+def _share(seeds: Sequence[Candidates]) -> Estimate:
+    some = _with_candidates(seeds)
+    if not some:
+        return Estimate(float("nan"), None, ())
+    return share_over_seeds([(int(survives(one).sum()), len(one.p)) for one in some])
+
+
+def _mean(refuted: Iterable[Bool[np.ndarray, " c"]]) -> float:
+    """Over seeds, of the share within each."""
+    return float(np.mean([which.mean() for which in refuted]))
+
+
+def _count(seeds: Sequence[Candidates]) -> int:
+    return sum(len(one.p) for one in seeds)

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from raysae.falsification import Protocol, decide
+from raysae.falsification.intervals import t_interval
 from raysae.falsification.metrics import brittleness, calibration, candidates
 from raysae.falsification.metrics.brittleness import CLEAN, PERTURBATIONS
 from raysae.falsification.metrics.tallies import Tally, f1
@@ -146,6 +147,33 @@ def test_a_candidate_survives_only_all_four_attempts():
     assert (metric.value, metric.n) == (0.2, 5)
     assert [metric.also[name] for name in metric.also] == [0.2, 0.2, 0.2, 0.2]
     assert candidates.summarise({"main": []}).not_run
+
+
+def of_candidates(survivors: int, tried: int) -> candidates.Candidates:
+    """So many candidates, of which the first ones survive."""
+    holds = np.arange(tried) < survivors
+    return candidates.Candidates(
+        injection=np.where(holds, 0.0, 1.0), cue_free=np.ones(tried), paraphrase=np.ones(tried),
+        auroc=np.full(tried, 0.9), auroc_lower=np.full(tried, 0.8), p=np.full(tried, 1e-6),
+    )  # fmt: skip
+
+
+def test_candidates_of_one_sae_are_not_independent_of_each_other():
+    """In two trainings of five every candidate survives, in the others none: 12 of 30, pooled, would look certain."""
+    arms = {arm: [of_candidates(6 * (s < 2), 6) for s in range(5)] for arm in ("main", "random_dictionary")}
+    metric = candidates.summarise(arms)
+    assert (metric.value, metric.n, metric.per_seed) == (0.4, 30, (1.0, 1.0, 0.0, 0.0, 0.0))
+    over_seeds = t_interval(np.array(metric.per_seed))
+    assert metric.interval is not None and over_seeds is not None
+    assert metric.interval[0] <= max(over_seeds[0], 0.0) and metric.interval[1] >= over_seeds[1]
+    null = metric.nulls["random_dictionary"]
+    assert (null.mean, null.interval, null.p95) == (0.4, metric.interval, 1.0)
+
+
+def test_every_sae_counts_alike_however_many_candidates_it_has_and_none_counts_not():
+    metric = candidates.summarise({"main": [of_candidates(1, 1), of_candidates(0, 3), of_candidates(0, 0)]})
+    assert (metric.value, metric.n, metric.seeds) == (0.5, 4, 3)
+    assert metric.also["fire_on_injection"] == 0.5 and metric.not_run is None
 
 
 def test_a_candidate_that_never_fires_retains_nothing_and_no_injected_text_clears_nobody():
