@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from raysae.stages.court import Court
 from raysae.stages.exhibits import EXHIBITS, Evidence
@@ -19,7 +20,7 @@ def court(tiny_config: Path, undisturbed: Path) -> Court:
 
 def measured(court: Court, name: str, seeds: tuple[int, ...] = (0, 1)) -> Metric:
     """Seeds of the real SAE, written and read back as `evaluate` does."""
-    shown = [{name: json.loads(json.dumps(EXHIBITS[name].examine(court.examine("main", seed))))} for seed in (0, 1)]
+    shown = [{name: json.loads(json.dumps(EXHIBITS[name].examine(court.examine("main", seed))))} for seed in seeds]
     return EXHIBITS[name].summarise(Evidence(court.experiment, court.protocol, {"main": shown}))
 
 
@@ -40,6 +41,16 @@ def test_matched_latents_are_calibrated_on_fit(court: Court):
     found = measured(court, "calibration")
     assert found.value is not None and found.value < 0.05
     assert found.also["brier_skill"] is not None and found.also["brier_skill"] > 0
+
+
+def test_of_a_factor_without_a_latent_the_fit_rate_is_forecast(court: Court):
+    exam, whole = court.examine("main", 0), court.examine("main", 0)
+    exam.alive = torch.arange(exam.sae.d_sae) == int(whole.matched.latents.max())
+    assert (exam.matched.latents >= 0).sum() == 1 < len(exam.protocol.factors)
+    found = EXHIBITS["calibration"].examine(exam)
+    assert found is not None
+    brier, base = (np.sum(found[name]["hits"], axis=0) for name in ("brier", "base"))
+    assert (brier == base).tolist() == (exam.matched.latents < 0).tolist()
 
 
 def test_the_surface_model_solves_the_step_types_of_this_text_and_is_shown_to(court: Court):

@@ -101,15 +101,14 @@ def _summarise_coverage(evidence: Evidence) -> Metric:
 def _calibration(exam: Examination) -> Plain | None:
     if not exam.protocol.factors:
         return None
-    chosen = np.maximum(exam.matched.latents, 0)  # A factor without a latent gets one that says nothing of it.
-    fit, test = (latents[:, chosen].double().numpy() for latents in (exam.fit_latents, exam.test_latents))
     fit_factors, test_factors = exam.factors
-    predicted = np.stack(
-        [calibration.probabilities(fit[:, f], fit_factors[:, f], test[:, f]) for f in range(len(chosen))], axis=1
-    )
-    found = calibration.reliability(
-        predicted, test_factors, fit_factors.mean(axis=0), exam.test.document.numpy(), exam.test.documents
-    )
+    rate = fit_factors.mean(axis=0)
+    predicted = np.tile(rate, (len(test_factors), 1))  # What is forecast of a factor without a latent.
+    for f in np.flatnonzero(exam.matched.latents >= 0):
+        latent = int(exam.matched.latents[f])
+        fit, test = (latents[:, latent].double().numpy() for latents in (exam.fit_latents, exam.test_latents))
+        predicted[:, f] = calibration.probabilities(fit, fit_factors[:, f], test)
+    found = calibration.reliability(predicted, test_factors, rate, exam.test.document.numpy(), exam.test.documents)
     arrays = {name: getattr(found, name).tolist() for name in ("predicted", "happened", "tokens")}
     return {**arrays, "brier": plain_tally(found.brier), "base": plain_tally(found.base)}
 
