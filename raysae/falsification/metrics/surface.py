@@ -1,16 +1,11 @@
 """N11: what the text says without any model. Bag of tokens, position and length, for the same probe (SCIENCE 5.3)."""
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
 from jaxtyping import Int
 from scipy.sparse import csr_array
 
-from raysae.falsification.metrics.tallies import Tally, score
-
 WINDOW = 8
 """Preceding tokens in the bag: like the model, the surface model has not read what follows."""
-UNINFORMATIVE = 0.95
 
 _EXACT = 32
 _BUCKETS = 2 * _EXACT + 1
@@ -42,9 +37,3 @@ def bucket(value: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
     """The same on every split."""
     doubling = np.floor(4 * np.log2(np.maximum(value, _EXACT) / _EXACT)).astype(np.int64)
     return np.where(value < _EXACT, value, np.minimum(_EXACT + doubling, _BUCKETS - 1))
-
-
-def uninformative(splits: Mapping[str, Sequence[Tally]]) -> dict[str, float]:
-    """Accuracy of the surface model, for the splits that it alone solves: they are removed at registration."""
-    found = {name: float(np.mean([score(tally) for tally in seeds])) for name, seeds in splits.items()}
-    return {name: value for name, value in found.items() if value >= UNINFORMATIVE}

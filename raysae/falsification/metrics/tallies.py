@@ -41,6 +41,23 @@ def accuracy(
     return Tally(*(counts.reshape(documents, classes).astype(np.float64) for counts in (hits, of)))
 
 
+def uninformed(
+    truth: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    document: Int[np.ndarray, " n"],
+    documents: int,
+    classes: int,
+) -> Tally:
+    """What `accuracy` of the same predictions comes to where they know nothing of the truth: of each class that occurs,
+    the share of all tokens for which it is said."""
+    known = truth >= 0
+    truth, predicted, document = truth[known], predicted[known], document[known]
+    said = np.bincount(document * classes + predicted, minlength=documents * classes).reshape(documents, classes)
+    tokens = np.bincount(document, minlength=documents)[:, None]
+    occurs = np.bincount(truth, minlength=classes) > 0
+    return Tally((said * occurs).astype(np.float64), (tokens * occurs).astype(np.float64))
+
+
 def rate(hit: Bool[np.ndarray, " n"], document: Int[np.ndarray, " n"], documents: int) -> Tally:
     """Share of tokens: one column."""
     return accuracy(np.zeros(len(hit), dtype=np.int64), np.where(hit, 0, 1), document, documents, 1)

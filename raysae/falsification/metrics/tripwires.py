@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
-from raysae.falsification.metrics.tallies import Key, Tally, contrast, score
+from raysae.falsification.metrics.tallies import Key, Tally, accuracy, contrast, score, uninformed
 from raysae.types.metric import Gate, Reason
 
 TOO_GOOD = 0.99
@@ -25,6 +25,8 @@ POSITION_SHARE = 0.5
 BINDING = ("UNSEEN", "PAIR")
 PERMUTED = "_permuted"
 """Suffix of a representation whose probe was trained and tested on labels exchanged between documents (N6)."""
+CHANCE = f"{PERMUTED}_chance"
+"""Suffix of what the same predictions score where they know nothing of those labels."""
 
 NAMES = (
     "accuracy too good",
@@ -99,18 +101,40 @@ def above_raw(seeds: Sequence[Mapping[Key, Tally]]) -> Gate:
 
 
 def permuted(seeds: Sequence[Mapping[Key, Tally]], *, bootstrap: int, seed: int, alpha: float = 0.05) -> Gate:
-    """Labels of other documents cannot be read; `alpha` is shared by all that are tried (Bonferroni)."""
-    tried = [key for key in _keys(tuple(what + PERMUTED for what in _REPRESENTATIONS)) if _of(seeds, key)]
+    """Labels of other documents cannot be read; `alpha` is shared by all that are tried (Bonferroni).
+
+    Chance is what the same predictions score where they know nothing (`tallies.uninformed`), in pairs with their
+    accuracy: 1 / classes only where all classes occur. On PAIR two of five do, and a probe that says any of the five
+    alike is right on a fifth: against 1/2 it could read much and pass.
+    """
+    tried = [
+        (what, split) for what, split in _keys(_REPRESENTATIONS)
+        if _of(seeds, (what + PERMUTED, split)) and _of(seeds, (what + CHANCE, split))
+    ]  # fmt: skip
     if not tried:
         return _unmeasured(NAMES[3], "no probe for permuted labels")
     above = {}
-    for key in tried:
-        estimate = contrast(seeds, {key: 1.0}, bootstrap=bootstrap, seed=seed, alpha=alpha / len(tried))
-        columns = np.sum([one[key].of for one in seeds], axis=(0, 1)) > 0
-        above[key] = (estimate.interval[0] if estimate.interval else float("nan")) - 1 / max(1, int(columns.sum()))
+    for what, split in tried:
+        signs = {(what + PERMUTED, split): 1.0, (what + CHANCE, split): -1.0}
+        estimate = contrast(seeds, signs, bootstrap=bootstrap, seed=seed, alpha=alpha / len(tried))
+        above[what + PERMUTED, split] = estimate.interval[0] if estimate.interval else float("nan")
     worst = max(above, key=lambda key: above[key] if np.isfinite(above[key]) else np.inf)
     detail = f"{worst[0]} on {worst[1]} has a lower bound {above[worst]:+.3f} from chance, limit 0"
     return Gate(name=NAMES[3], passed=bool(above[worst] <= 0), detail=detail)
+
+
+def exchanged(
+    key: Key,
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    document: Int[np.ndarray, " n"],
+    documents: int,
+    classes: int,
+) -> dict[Key, Tally]:
+    """What `permuted` reads of one representation on one split: `labels` are those of other documents."""
+    how = labels, predicted, document, documents, classes
+    what, split = key
+    return {(what + PERMUTED, split): accuracy(*how), (what + CHANCE, split): uninformed(*how)}
 
 
 def identical_texts(texts: Mapping[str, Collection[str]]) -> Gate:

@@ -47,7 +47,10 @@ def worst_channel(rng: np.random.Generator, leak: float, benefit: float) -> Metr
     added = {key: leak * part for key, part in channel.items()} | {("guided", "PAIR"): benefit}
     splits = {split: Split(rng, split) for split in ("SEEN", "UNSEEN", "CUE", "PAIR")}
     rates = {key: splits[key[1]].rates(base + added.get(key, 0.0)) for key, base in HONEST.items()}
-    seeds = [{key: splits[key[1]].tally(rng, rate) for key, rate in rates.items()} for _ in range(SEEDS_FOR_GO)]
+    seeds: list[dict[Key, Tally]] = [{} for _ in range(SEEDS_FOR_GO)]
+    for one in seeds:
+        for key, rate in rates.items():
+            one |= splits[key[1]].read(rng, key, rate)
     texts = {name: {f"{name} {d}" for d in range(split.documents)} for name, split in splits.items()}
     gates = tripwires.check(seeds, texts=texts, position_share=0.1, bootstrap=REPLICATES, seed=seed_of(rng))
     return leakage.summarise(seeds, gates=gates, bootstrap=REPLICATES, seed=seed_of(rng))
@@ -67,12 +70,16 @@ class Split:
         """How often a probe of this accuracy is right on each token's document; in the mean over documents as asked."""
         return stats.beta.ppf(self.easy, accuracy * EVEN, (1 - accuracy) * EVEN)[self.document]
 
-    def tally(self, rng: np.random.Generator, rate: Float[np.ndarray, " n"]) -> Tally:
+    def read(self, rng: np.random.Generator, key: Key, rate: Float[np.ndarray, " n"]) -> dict[Key, Tally]:
+        """What a probe that is right at this rate on each token comes to."""
         drawn = np.where(rng.random(len(self.y)) < TOGETHER, self.hard, rng.random(len(self.y)))
         if self.cue:  # The rate at which the probe says what the cue does.
-            return tallies.rate(drawn < rate, self.document, self.documents)
+            return {key: tallies.rate(drawn < rate, self.document, self.documents)}
         wrong = (self.y + rng.integers(1, CLASSES, len(self.y))) % CLASSES
-        return tallies.accuracy(self.y, np.where(drawn < rate, self.y, wrong), self.document, self.documents, CLASSES)
+        how = self.y, np.where(drawn < rate, self.y, wrong), self.document, self.documents, CLASSES
+        if key[0].endswith(tripwires.PERMUTED):
+            return tripwires.exchanged((key[0].removesuffix(tripwires.PERMUTED), key[1]), *how)
+        return {key: tallies.accuracy(*how)}
 
 
 SIMULATION: Simulation = {

@@ -102,7 +102,7 @@ class _Latents:
             part = text.test[split]
             y = part.y[permuted_rows(part.unit, self.seed + 1)]
             said = probing.predict(probe, self.test(split))
-            found[name + tripwires.PERMUTED, split] = part.accuracy(said, y, len(text.classes))
+            found |= tripwires.exchanged((name, split), y, said, part.unit, part.units, len(text.classes))
         return found
 
     def deleted(self) -> dict[Key, Tally]:

@@ -120,7 +120,11 @@ def _unguided() -> Mapping[Key, Tally]:
     ):
         found |= _probed(name, read, splits)[0]
     found |= _probed("baseline_control", lambda part: baseline(part.x), ("SEEN",), _control)[0]
-    found |= _probed("baseline_permuted", lambda part: baseline(part.x), ("UNSEEN",), _permuted)[0]
+    exchanged = probing.fit(baseline(fit.x), _permuted(fit), fit.document, seed=0)
+    for split in ("UNSEEN", "PAIR"):
+        part = world()[split]
+        said = probing.predict(exchanged, baseline(part.x))
+        found |= tripwires.exchanged(("baseline", split), _permuted(part), said, part.document, part.documents, CLASSES)
     said = probing.predict_nonlinear(fit.x, fit.y, fit.document, test.x, seed=0)
     found["raw_activations_nonlinear", "UNSEEN"] = accuracy(test.y, said, test.document, test.documents, CLASSES)
     return found

@@ -50,6 +50,7 @@ def seeds(changes: dict[Key, float] | None = None, count: int = 5, documents: in
             own = np.random.default_rng((s, i)).random((documents, 3))
             ranks = np.where(own < 0.1, own * 10, common).argsort(axis=0).argsort(axis=0)
             one[key] = Tally(4.0 * (ranks < value * documents), np.full((documents, 3), 4.0))
+        one["guided_permuted_chance", "UNSEEN"] = Tally(np.full((documents, 3), 4.0), np.full((documents, 3), 12.0))
         found.append(one)
     return found
 
@@ -193,6 +194,37 @@ def test_each_tripwire_trips_alone_and_says_its_number(name: str, how: dict[str,
     assert [gate.name for gate in gates.values() if not gate.passed] == [name]
     assert gates[name].failure is Reason.GATE_FAILED
     assert re.search(said, gates[name].detail)
+
+
+def on_pairs(world: int, read: float, pairs: int = 500) -> list[dict[Key, Tally]]:
+    """Five seeds of a probe of five classes, which it says unevenly, on minimal pairs of two; of so many tokens it
+    reads the label, and of the others it knows nothing. What it says hangs together within a pair and between seeds."""
+    rng = np.random.default_rng(world)
+    pair, says = np.repeat(np.arange(pairs), 2), np.array([0.1, 0.3, 0.2, 0.1, 0.3])
+    y = np.where(rng.random(pairs) < 0.5, [[1], [3]], [[3], [1]]).T.ravel()
+    of_pair = rng.choice(5, pairs, p=says)[pair]
+    found = []
+    for _ in range(5):
+        said = np.where(rng.random(2 * pairs) < 0.5, of_pair, rng.choice(5, 2 * pairs, p=says))
+        said = np.where(rng.random(2 * pairs) < read, y, said)
+        found.append(tripwires.exchanged(("guided", "PAIR"), y, said, pair, pairs, 5))
+    return found
+
+
+def test_permuted_labels_that_can_be_read_trip_where_few_classes_occur_and_others_seldom():
+    """Of 400 such worlds with 500 pairs each, 4 tripped where nothing could be read (docs/log.md, 2026-11-26)."""
+    quiet = [tripwires.permuted(on_pairs(world, 0.0, 200), bootstrap=200, seed=0).passed for world in range(40)]
+    assert quiet.count(False) <= 5
+    for world in range(5):
+        seeds = on_pairs(world, 0.2, 200)
+        assert score(seeds[0]["guided_permuted", "PAIR"]) < 0.45, "far below 1/2, which was once held for chance"
+        gate = tripwires.permuted(seeds, bootstrap=200, seed=0)
+        assert not gate.passed and "guided_permuted on PAIR" in gate.detail
+
+
+def test_permuted_labels_without_their_chance_were_not_measured():
+    seeds = [{("guided_permuted", "PAIR"): one["guided_permuted", "PAIR"]} for one in on_pairs(0, 0.0)]
+    assert tripwires.permuted(seeds, bootstrap=200, seed=0).failure is Reason.NOT_RUN
 
 
 def test_what_a_tripwire_needs_and_does_not_get_is_not_run():

@@ -13,7 +13,7 @@ from sklearn.metrics import balanced_accuracy_score, f1_score
 from raysae.falsification.metrics import coverage, probing, surface
 from raysae.falsification.metrics.alignment import Alignment, align
 from raysae.falsification.metrics.probing import RAW, Probed
-from raysae.falsification.metrics.tallies import Tally, accuracy, contrast, f1, rate, score, scores
+from raysae.falsification.metrics.tallies import Tally, accuracy, contrast, f1, rate, score, scores, uninformed
 
 BOOT = {"bootstrap": 300, "seed": 0}
 
@@ -190,6 +190,21 @@ def test_selectivity_tells_reading_from_memorising():
     assert found.also["accuracy"] == pytest.approx(score(arms["main"][0].truth)) and (found.n, found.seeds) == (60, 1)
 
 
+def test_uninformed_is_the_mean_accuracy_of_the_same_predictions_in_any_order():
+    rng = np.random.default_rng(0)
+    truth, said, document = rng.choice([-1, 1, 3], 300), rng.choice(5, 300, p=[0.1, 0.4, 0.1, 0.3, 0.1]), np.arange(300)
+    known = np.flatnonzero(truth >= 0)
+    dealt = []
+    for _ in range(500):
+        shuffled = said.copy()
+        shuffled[known] = said[rng.permutation(known)]
+        dealt.append(score(accuracy(truth, shuffled, document, 300, 5)))
+    chance = score(uninformed(truth, said, document, 300, 5))
+    assert chance == pytest.approx(np.mean(dealt), abs=0.004)
+    assert chance == pytest.approx(((said[known] == 1).mean() + (said[known] == 3).mean()) / 2)
+    assert score(uninformed(rng.permutation(np.arange(300) % 5), said, document, 300, 5)) == pytest.approx(1 / 5)
+
+
 def test_surface_features_agree_with_a_loop_over_tokens():
     token, document = np.array([3, 1, 3, 3, 0, 2]), np.array([5, 5, 5, 5, 2, 2])
     found = surface.features(token, document, vocabulary=4, window=2).toarray()
@@ -208,11 +223,6 @@ def test_surface_features_agree_with_a_loop_over_tokens():
 
 def test_buckets_are_exact_while_short_and_never_run_out():
     assert surface.bucket(np.array([0, 1, 31, 32, 37, 39, 64, 10**6])).tolist() == [0, 1, 31, 32, 32, 33, 36, 64]
-
-
-def test_a_split_that_the_surface_alone_solves_is_named():
-    easy, hard = (Tally(np.array([[hits]]), np.array([[100.0]])) for hits in (95.0, 90.0))
-    assert surface.uninformative({"SEEN": [easy], "UNSEEN": [hard]}) == {"SEEN": pytest.approx(0.95)}
 
 
 def test_the_probe_covers_values_that_no_single_latent_detects():
