@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from raysae.errors import RaysaeError
-from raysae.pipeline import STAGES, exit_status, walk
+from raysae.pipeline import CAPTURE_STAGES, STAGES, exit_status, walk
 from raysae.stages.progress import Reporter
 from raysae.types import Verdict
 from raysae.types.loading import load_phases
@@ -20,7 +20,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--stage", choices=STAGES, default="report", help="stop after this stage")
+    parser.add_argument(
+        "--stage", choices=dict.fromkeys((*CAPTURE_STAGES, *STAGES)), default="report", help="stop after this stage"
+    )
     parser.add_argument("--gate", action="store_true", help="exit 3 for NO_GO and 4 for INCONCLUSIVE")
     parser.add_argument("--override", help="why a phase starts without a GO of the one before")
     arguments = parser.parse_args()

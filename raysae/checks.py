@@ -4,6 +4,7 @@ from raysae.errors import BadInput
 from raysae.stages import tracking
 from raysae.store import RunFolder
 from raysae.store.mirror import fetch
+from raysae.store.writable import check_writable
 from raysae.types import Experiment
 
 
@@ -58,11 +59,13 @@ def check(experiment: Experiment) -> None:
 
 
 def check_inputs(experiment: Experiment) -> None:
-    """Text, model and tokenizer are there and fit each other; no weights are loaded and nothing is written yet."""
+    """There is a place to write to; text, model and tokenizer are there and fit each other. No weights are loaded and
+    nothing is written yet."""
     from raysae.falsification.criteria import judges_capture
     from raysae.models.load import check_reachable, fitting_tokenizer
     from raysae.stages import ingest
 
+    check_writable(experiment.folder, f"out={experiment.out}", "type out=<folder>")
     check_reachable(experiment.model)
     if judges_capture(experiment.protocol.criteria):
         return

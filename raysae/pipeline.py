@@ -1,13 +1,12 @@
 """The order of the stages, and what is finished."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from raysae.checks import check, check_inputs, check_other_run
 from raysae.errors import BadInput
 from raysae.stages import tracking
-from raysae.stages.claim import claim, identity, leave_nothing_partial, stored_override
+from raysae.stages.claim import claim, identity, leave_nothing_partial, mark_of, stored_override
 from raysae.store import Manifest, RunFolder, holds
 from raysae.store.mirror import followed
 from raysae.types import Experiment, Outcome, Verdict
@@ -92,7 +91,7 @@ def is_finished(experiment: Experiment, folder: RunFolder) -> bool:
         folder.report.is_file() and folder.verdict.is_file() and folder.record.is_file() and folder.experiment.is_file()
     ):
         return False
-    return json.loads(folder.experiment.read_text())["identity"] == identity(experiment)
+    return mark_of(folder)["identity"] == identity(experiment)
 
 
 def amend(experiment: Experiment, reason: str) -> str:
@@ -106,6 +105,8 @@ def amend(experiment: Experiment, reason: str) -> str:
 
 
 def _one(stage: str, experiment: Experiment, folder: RunFolder, reporter: Any) -> None:
+    if stage == "sweep" and experiment.sweep.trials == 0:
+        return
     finished, work = _TABLE[stage]
     if finished(experiment, folder):
         reporter.found(stage)
@@ -226,10 +227,6 @@ def _capture(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     progress.say(f"{rows:,} tokens, {size:,.1f} MB, arms {', '.join(manifests)}{streamed}")
 
 
-def _sweep_finished(experiment: Experiment, folder: RunFolder) -> bool:
-    return experiment.sweep.trials == 0 or holds(folder.sweep)
-
-
 def _sweep(experiment: Experiment, folder: RunFolder, progress: Any) -> None:
     from raysae.falsification.protocol import read as read_protocol
     from raysae.stages.sweep import sweep
@@ -294,7 +291,7 @@ _TABLE: dict[str, tuple[Callable[[Experiment, RunFolder], bool], Callable[[Exper
     "quality": (_quality_finished, _quality),
     "seal": (lambda experiment, folder: folder.protocol.is_file(), _seal),
     "capture": (_capture_finished, _capture),
-    "sweep": (_sweep_finished, _sweep),
+    "sweep": (lambda experiment, folder: holds(folder.sweep), _sweep),
     "train": (_train_finished, _train),
     "evaluate": (_measured, _evaluate),
     "overhead": (_measured, _overhead),

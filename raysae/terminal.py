@@ -221,7 +221,7 @@ def print_spent(pairs: "Mapping[str, Pair]") -> None:
     says = {"seconds": words.duration, "tokens captured": words.count}
     shown = [
         f"{says.get(name, words.byte_size)(pair.taken)} {name.removeprefix('bytes ')}".removesuffix(" seconds")
-        + f" (planned {says.get(name, words.byte_size)(pair.planned)})"
+        + ("" if pair.planned is None else f" (planned {says.get(name, words.byte_size)(pair.planned)})")
         for name, pair in pairs.items()
     ]
     if shown:

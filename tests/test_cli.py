@@ -41,6 +41,13 @@ def check_refused(result, said: str, out: Path) -> None:
     [
         ("sea: 1\n", "", "unknown key 'sea'"),
         ("seed: 1\nseed: 2\n", "", "duplicate key 'seed'"),
+        ("", "", "holds nothing"),
+        ("seed: !!python/none 1\n", "", "without tags"),
+        ("phases: [a.yaml]\nseed: 1\n", "", "lists no phases"),
+        ("beside: {x: {nokey: 3}}\n", "", "unknown key 'beside.x.nokey'"),
+        ("{}\n", "train.lr=.inf", "train.lr=inf; allowed: a finite number"),
+        ("{}\n", "corpus.name=[]", "corpus.name=[]"),
+        ("{}\n", f"train.seeds={10**23}", f"raysae: train.seeds={10**23}"),
         ("{}\n", "capture.hookpoints=[layers.9.resid_post]", "layers.9.resid_post"),
         ("{}\n", "capture.hookpoints=[layers.0.head]", "layers.0.head"),
         ("{}\n", "capture.hookpoints=[layers.1.attn_out]", "causal_interchange is to be measured at layers.1.attn_out"),
@@ -61,6 +68,24 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path, text: s
     out = tmp_path / "runs"
     result = in_process("run", yaml(tmp_path, text), f"out={out}", *([override] if override else []))
     check_refused(result, said, out)
+
+
+@pytest.mark.parametrize("out", ["file", "file/below", "/proc/raysae"])
+def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, out: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = in_process("run", yaml(tmp_path, "{}\n"), f"out={tmp_path / out}")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    assert f"out={tmp_path / out} cannot be written to" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.yaml"]
+    below = tmp_path / out / "rates.json"
+    for command in (("calibrate", "--json", str(below)), ("pretrain", "tiny-dyck", str(below.with_suffix("")))):
+        refused = in_process(*command)
+        assert refused.returncode == 2 and "cannot be written to" in refused.stderr
+
+
+def test_one_experiment_is_wanted_where_a_file_lists_phases(tmp_path: Path) -> None:
+    result = in_process("protocol", yaml(tmp_path, "phases: [a.yaml]\n"))
+    check_refused(result, "lists phases", tmp_path / "runs")
 
 
 def test_a_missing_file_is_refused_from_a_shell_too() -> None:

@@ -12,6 +12,9 @@ from raysae.costs.work import Work
 from raysae.errors import BadInput
 from raysae.types.budget import BudgetConfig
 
+_UNITS = (("hours", 3600), ("minutes", 60), ("seconds", 1))
+"""A time is told in the largest of which it has two."""
+
 
 class Speed(NamedTuple):
     """Seconds of a stage: `fixed_s + unit_s * units`."""
@@ -97,9 +100,10 @@ class Plan(BaseModel):
     @property
     def summary(self) -> str:
         """One line."""
-        minutes = self.wall_s / 60
+        unit, size = next((unit, size) for unit, size in _UNITS if self.wall_s >= 2 * size or size == 1)
+        timed = [stage for stage in self.stages if stage not in self.untimed]
         parts = [
-            f"{minutes / 60:,.3g} hours" if minutes >= 120 else f"{minutes:,.3g} minutes",
+            f"{self.wall_s / size:,.3g} {unit}" + (f" for {' and '.join(timed)}" if self.untimed and timed else ""),
             *(f"{hours:,.3g} hours of {device}" for device, hours in self.device_hours.items()),
             f"{self.disk_bytes / 1e9:,.3g} GB on disk at most",
         ]

@@ -15,6 +15,7 @@ from raysae.report.calibration import figure
 from raysae.stages.progress import StageProgress
 from raysae.stages.resources import map_blocks
 from raysae.store import write_json
+from raysae.store.writable import check_writable
 from raysae.types.experiment import stream_seed
 from raysae.types.metric import Outcome, Reason
 
@@ -70,6 +71,8 @@ def check(simulations: int, criteria: Sequence[str], actors: int, path: Path | N
     """The criteria to be simulated, in the order of the table; BadInput before anything is started."""
     if path is not None and (path.is_dir() or path.suffix != ".json"):
         raise BadInput(f"json={path}", "allowed: a file that ends in .json", "type --json calibration.json")
+    if path is not None:
+        check_writable(path.absolute().parent, f"json={path}", "type --json calibration.json")
     if simulations < 1 or actors < 1:
         raise BadInput(
             f"simulations={simulations}, actors={actors}",

@@ -28,7 +28,7 @@ def claim(experiment: Experiment, folder: RunFolder, override: str | None) -> No
     """A run folder belongs to one experiment: another configuration never mixes with what is there."""
     here = identity(experiment)
     if folder.experiment.is_file():
-        there = json.loads(folder.experiment.read_text())["identity"]
+        there = mark_of(folder)["identity"]
         if there != here:
             changes = ", ".join(_differences(there, here)[:4])
             raise BadInput(
@@ -44,6 +44,19 @@ def claim(experiment: Experiment, folder: RunFolder, override: str | None) -> No
             "type another out= or name=",
         )
     _mark(experiment, folder, override)
+
+
+def mark_of(folder: RunFolder) -> dict[str, Any]:
+    """What `experiment.json` says. BadInput for a file that no run wrote."""
+    try:
+        mark = json.loads(folder.experiment.read_bytes())
+        return {"identity": mark["identity"], "override": mark.get("override")}
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise BadInput(
+            f"{folder.experiment} cannot be read ({error})",
+            "allowed: the file that the run wrote",
+            f"put it back, or remove {folder.root} and run again",
+        ) from error
 
 
 def leave_nothing_partial(folder: RunFolder, fresh: bool) -> None:
@@ -70,7 +83,7 @@ def _mark(experiment: Experiment, folder: RunFolder, override: str | None) -> No
 
 
 def stored_override(folder: RunFolder) -> str | None:
-    return json.loads(folder.experiment.read_text()).get("override") if folder.experiment.is_file() else None
+    return mark_of(folder)["override"] if folder.experiment.is_file() else None
 
 
 def _differences(old: Any, new: Any, where: str = "") -> list[str]:
@@ -96,8 +109,10 @@ def amend(experiment: Experiment, folder: RunFolder, reason: str) -> str:
     from raysae.stages.registration import note
     from raysae.stages.seal import registered
 
+    if not reason.strip():
+        raise BadInput("an empty reason", "allowed: why the protocol changes", 'type --reason "..."')
     old = read(folder.protocol)
-    stored = json.loads(folder.experiment.read_text())
+    stored = mark_of(folder)
     changes = _differences(stored["identity"], identity(experiment))
     if other := [change for change in changes if not change.startswith("protocol.")]:
         raise BadInput(
@@ -116,5 +131,5 @@ def amend(experiment: Experiment, folder: RunFolder, reason: str) -> str:
                 path.rename(away / path.name)
         write_atomic(away / folder.protocol.name, folder.protocol.read_bytes())
         write_atomic(folder.protocol, sealed_text(new))
-    _mark(experiment, folder, stored.get("override"))
+    _mark(experiment, folder, stored["override"])
     return new.sha256

@@ -51,7 +51,9 @@ def _chosen(run: Path, arm: str, seed: int | None) -> Path:
     if not wanted:
         there = ", ".join(map(str, known))
         raise BadInput(
-            f"--arm {arm}" + ("" if seed is None else f" --seed {seed}"), f"there are: {there}", "type one of them"
+            f"--arm {arm}" + ("" if seed is None else f" --seed {seed}"),
+            f"there are, as <arm>/<seed>: {there}",
+            f"type --arm {known[0].parts[0]} --seed {known[0].parts[1]}",
         )
     return run / "sae" / wanted[0]
 

@@ -26,6 +26,7 @@ from raysae.stages import ceiling, interchange_training
 from raysae.stages.answered import answered
 from raysae.stages.interchange_training import InterchangeTraining
 from raysae.stages.recipes import RECIPES, Recipe
+from raysae.store.writable import check_writable
 from raysae.types import Split
 from raysae.types.experiment import stream_seed
 
@@ -61,6 +62,7 @@ def pretrain(
         )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise BadInput(f"{out} is not empty", "allowed: a new or empty folder", "name another one or remove this one")
+    check_writable(out.absolute().parent, str(out), "name another folder")
     if steps is not None and steps < 1:
         raise BadInput(f"steps={steps}", "allowed: 1 or more", f"leave it out for the recipe's {recipe.steps}")
     steps = recipe.steps if steps is None else steps

@@ -84,9 +84,12 @@ def _word_level(tokenizer_json: Callable[[], str]) -> Callable[[Sequence[str], i
 def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> list[str]:
     config = CorpusConfig.model_validate({"name": "gsm8k", "path": path})
     corpus = corpora.CORPORA["gsm8k"]
-    rows = (
-        row for source in corpus.sources(config) if source.native_split == split for row in corpus.read(source, config)
-    )
+    try:
+        sources = corpus.sources(config)
+    except BadInput as error:
+        arrived, allowed, _ = str(error).split("; ", 2)
+        raise BadInput(arrived, allowed, "type --corpus-path <folder with train.jsonl and test.jsonl>") from error
+    rows = (row for source in sources if source.native_split == split for row in corpus.read(source, config))
     texts = [row.text for row in rows if isinstance(row, CorpusRecord)]
     if not texts:
         raise BadInput(

@@ -19,7 +19,10 @@ def verify(path: Path) -> list[str]:
         )
     found: list[str] = []
     for manifest in sorted(path.rglob("manifest.json")):
-        found += Manifest.read(manifest.parent).problems(manifest.parent)
+        try:
+            found += Manifest.read(manifest.parent).problems(manifest.parent)
+        except BadInput as error:
+            found.append(str(error))
     try:
         sealed = read_protocol(path / "protocol.json") if (path / "protocol.json").is_file() else None
         ledger = Ledger(path.parent / LEDGER)

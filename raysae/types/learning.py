@@ -7,6 +7,8 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from raysae.types.hookpoint import HookPoint
 from raysae.types.part import RUN_ONLY, Part
 
+MOST_SEEDS = 1000
+
 
 class SAEConfig(Part):
     """The dictionary."""
@@ -99,12 +101,14 @@ class TrainConfig(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> "TrainConfig":
+        if isinstance(self.seeds, int) and not 0 < self.seeds <= MOST_SEEDS:
+            raise ValueError(f"train.seeds={self.seeds}; allowed: 1 to {MOST_SEEDS:,}; type train.seeds=5")
         if isinstance(self.seeds, tuple) and len(set(self.seeds)) != len(self.seeds):
             raise ValueError(
                 f"train.seeds={list(self.seeds)} repeats a seed; allowed: distinct numbers; type train.seeds=[0,1]"
             )
         if not self.seed_numbers:
-            raise ValueError("train.seeds=0 trains nothing; allowed: at least 1; type train.seeds=2")
+            raise ValueError("train.seeds=[] trains nothing; allowed: at least one; type train.seeds=[0,1]")
         if self.workers & (self.workers - 1):
             raise ValueError(
                 f"train.workers={self.workers} cannot sum pairwise; allowed: 1, 2, 4, 8, ...; "

@@ -17,13 +17,17 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises BadInput for a missing file, broken YAML, an unknown or repeated key, or a value out of range.
     """
     tree = _tree(path)
+    if "phases" in tree:
+        raise BadInput(f"{path} lists phases", "allowed here: one experiment", "type the name of a file that it lists")
     tree.setdefault("name", path.stem)
     for override in overrides:
         _override(tree, override)
     try:
-        return _absolute(Experiment.model_validate(tree))
+        experiment = _absolute(Experiment.model_validate(tree))
     except ValidationError as error:
         raise _first_problem(error) from error
+    beside(experiment)
+    return experiment
 
 
 def load_phases(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
@@ -53,17 +57,23 @@ def load_phases(path: Path, overrides: Sequence[str] = ()) -> list[Experiment]:
 def _tree(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise BadInput(
-            f"{path}: no such file", "an experiment is a YAML file", "type raysae run configs/quickstart.yaml"
+            f"{path}: {'a folder' if path.is_dir() else 'no such file'}",
+            "an experiment is a YAML file",
+            "type raysae run configs/quickstart.yaml",
         )
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeySafeLoader) or {}
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeySafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInput(
-            f"{path}: {' '.join(str(error).split())}", "allowed: YAML with each key once", f"mend {path}"
+            f"{path}: {' '.join(str(error).split())}",
+            "allowed: plain YAML in UTF-8, without tags and with each key once",
+            f"mend {path}",
         ) from error
     if not isinstance(tree, dict):
         raise BadInput(
-            f"{path} holds a {type(tree).__name__}", "allowed: a mapping of keys", "see configs/quickstart.yaml"
+            f"{path} holds {'nothing' if tree is None else f'a {type(tree).__name__}'}",
+            "allowed: a mapping of keys",
+            "see configs/quickstart.yaml",
         )
     return tree
 
@@ -77,7 +87,7 @@ def beside(experiment: Experiment) -> list[Experiment]:
         try:
             found.append(Experiment.model_validate(tree))
         except ValidationError as error:
-            raise _first_problem(error) from error
+            raise _first_problem(error, f"beside.{name}.") from error
     return found
 
 
@@ -144,9 +154,11 @@ def _override(tree: dict[str, Any], override: str) -> None:
         ) from error
 
 
-def _first_problem(error: ValidationError) -> BadInput:
+def _first_problem(error: ValidationError, at: str = "") -> BadInput:
+    """In one line; `at`: where in the file the keys stand."""
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
+    where = where and at + where
     if problem["type"] == "extra_forbidden":
         section: Any = Experiment
         for part in problem["loc"][:-1]:
@@ -161,5 +173,7 @@ def _first_problem(error: ValidationError) -> BadInput:
         parts = [part.strip() for part in message.split(";", 2)]
         while len(parts) < 3:
             parts.append("correct the value")
-        return BadInput(f"{where + ': ' if where else ''}{parts[0]}", parts[1], parts[2])
-    return BadInput(f"{where}={problem['input']!r}", f"allowed: {message}", f"type {where}=<value>")
+        said = "" if not where or parts[0].startswith(f"{where}.") else f"{where}: "
+        return BadInput(said + parts[0], parts[1], parts[2])
+    allowed = message.removeprefix("Input should be ").removeprefix("String should ")
+    return BadInput(f"{where}={problem['input']!r}", f"allowed: {allowed}", f"type {where}=<value>")

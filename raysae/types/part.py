@@ -9,7 +9,7 @@ RUN_ONLY: dict[str, JsonValue] = {"run_only": True}
 
 
 class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def run_only(part: type[BaseModel]) -> set[str]:

@@ -59,6 +59,9 @@ class CorpusConfig(Part):
 
     @model_validator(mode="after")
     def _keyed_by_name(self) -> "CorpusConfig":
+        for key, names, one in (("name", self.names, "arithmetic_cot"), ("config", self.configs, "main")):
+            if not names:
+                raise ValueError(f"corpus.{key}=[]; allowed: at least one; type corpus.{key}={one}")
         for key, mapping in (("weights", self.weights), ("path", self.path)):
             unknown = sorted(set(mapping) - set(self.names)) if isinstance(mapping, dict) else []
             if unknown:

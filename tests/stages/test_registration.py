@@ -141,6 +141,19 @@ def test_an_amendment_of_anything_else_is_bad_input(tiny_config: Path, before_de
     assert "sae.k" in found.stderr and "protocol.*" in found.stderr
 
 
+def test_an_amendment_without_a_reason_is_bad_input(tiny_config: Path, before_decide: Path) -> None:
+    found = in_process(
+        "amend", str(tiny_config), f"out={before_decide.parent}", "protocol.bootstrap=300", "--reason", " "
+    )
+    assert found.returncode == 2 and "an empty reason" in found.stderr
+
+
+def test_a_mark_that_no_run_wrote_is_bad_input(tiny_config: Path, before_decide: Path) -> None:
+    (before_decide / "experiment.json").write_text("{")
+    found = in_process("run", str(tiny_config), f"out={before_decide.parent}")
+    assert found.returncode == 2 and "experiment.json cannot be read" in found.stderr and found.stderr.count("\n") == 1
+
+
 def test_the_power_table_is_printed_before_anything_is_read(tiny_config: Path, tmp_path: Path) -> None:
     found = in_process("protocol", str(tiny_config), f"out={tmp_path}")
     assert found.returncode == 0

@@ -1,6 +1,7 @@
 """One undisturbed run: what it leaves behind is what the outside relies on, and it repeats to the bit."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +182,12 @@ def test_relu_goes_the_whole_road_and_a_dense_code_is_void(
 
 def test_verify_finds_nothing_in_an_untouched_run(undisturbed: Path) -> None:
     assert verify(undisturbed) == []
+
+
+def test_verify_names_a_manifest_that_is_cut_in_half(undisturbed: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(undisturbed, tmp_path / undisturbed.name)
+    shutil.copy(undisturbed.parent / "ledger.jsonl", tmp_path)
+    broken = folder / "activations" / "main" / "manifest.json"
+    broken.write_text('{"half":')
+    (problem,) = verify(folder)
+    assert str(broken) in problem

@@ -45,7 +45,7 @@ def test_overrides_reach_nested_keys_and_parse_yaml_values(tmp_path: Path) -> No
         ("seed: 1\nseed: 2\n", [], "duplicate key 'seed'"),
         ("sae: {k: 1, k: 2}\n", [], "duplicate key 'k'"),
         ("[1, 2]\n", [], "holds a list"),
-        ("seed: [\n", [], "allowed: YAML"),
+        ("seed: [\n", [], "allowed: plain YAML"),
         ("seed: 0\n", ["sae.k"], "override 'sae.k'"),
         ("seed: 0\n", ["seed.k=1"], "seed is not a section"),
         ("sae: {k: 0}\n", [], "sae.k=0"),
@@ -149,8 +149,8 @@ def test_what_is_run_beside_an_experiment_is_that_experiment_with_some_keys_chan
         BadInput, match=r"unknown key 'rivals\.a\.k'; allowed here: architecture, k_anneal_fraction, l1"
     ):
         load(write(tmp_path, "rivals: {a: {k: 1}}"))
-    with pytest.raises(BadInput, match=r"unknown key 'model\.wide'"):
-        beside(load(write(tmp_path, "beside: {a: {model: {wide: 1}}}")))
+    with pytest.raises(BadInput, match=r"unknown key 'beside\.a\.model\.wide'"):
+        load(write(tmp_path, "beside: {a: {model: {wide: 1}}}"))
 
 
 @pytest.mark.parametrize(
