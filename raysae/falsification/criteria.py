@@ -236,7 +236,7 @@ _ROWS = (
     ),
     Criterion(
         name="causal_attribution",
-        title="The latents that seem to drive the task on FIT do so on TEST: in proportion, and it more than the rest.",
+        title="The latents that seem to drive the task on FIT do so on TEST, in proportion to the push.",
         metric="Of the registered number of alive latents with the largest slope of the task score on FIT: the share, "
         "mean over seeds, that on TEST has an effect of one standard deviation which is positive, significant against "
         "random directions of the same norm at the same sites (Benjamini-Hochberg over ALL alive latents), among the "

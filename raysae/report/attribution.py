@@ -75,7 +75,7 @@ def _panel(row: Plain, doses: list[float], groups: list[str]) -> Panel:
 
 
 def hook_map(rows: list[Plain]) -> Figure | None:
-    """Layers by sites, coloured by the TEST statistic; what was chosen on FIT is ringed."""
+    """Layers by sites, coloured by the TEST statistic; the cell that was chosen on FIT is framed."""
     cells: list[dict[str, Any]] = []
     for row in rows:
         _, layer, site = str(row.get("hookpoint")).split(".")
@@ -92,17 +92,17 @@ def hook_map(rows: list[Plain]) -> Figure | None:
     most = max(max(abs(cell["statistic"]) for cell in cells), 1e-9)
     base = alt.Chart(alt.Data(values=cells)).encode(x=x, y=y)
     colour = alt.Color(
-        "statistic:Q", scale=alt.Scale(domain=[-most, 0, most], range=["#d8a37c", "#ffffff", "#7fb0e0"]), legend=None
+        "statistic:Q",
+        scale=alt.Scale(domain=[-most, 0, most], range=["#d8a37c", "#ffffff", "#7fb0e0"], interpolate="rgb"),
+        legend=None,
     )
     drawn = alt.layer(
         base.mark_rect(stroke="#ffffff", strokeWidth=2).encode(color=colour),
         base.mark_text(fontSize=12, color=INK).encode(text="text:N"),
         base.transform_filter("datum.above").mark_point(
-            shape="triangle-up", size=40, yOffset=-13, color=TEAL, filled=True
+            shape="triangle-up", size=44, yOffset=-13, color=TEAL, filled=True, opacity=1
         ),
-        base.transform_filter("datum.chosen").mark_point(
-            shape="square", size=900, color=INK, strokeWidth=1.8, opacity=1
-        ),
+        base.transform_filter("datum.chosen").mark_rect(filled=False, stroke=INK, strokeWidth=2),
     )
     chosen = next((cell for cell in cells if cell["chosen"]), None)
     band = words.number(rows[0].get("band"))

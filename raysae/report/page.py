@@ -39,7 +39,7 @@ def render(run: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"spaced": words.spaced, "plain": words.plain, "number": words.number, "count": words.count}
-    environment.filters |= {"duration": words.duration, "byte_size": words.byte_size}
+    environment.filters |= {"duration": words.duration, "byte_size": words.byte_size, "moment": words.moment}
     units = [unit for unit in (run.causal or {}).get("units") or [] if isinstance(unit, dict)]
     criteria = run.verdict.get("criteria") or {}
     threshold = words.finite((criteria.get("reconstruction") or {}).get("threshold"))

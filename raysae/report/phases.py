@@ -32,7 +32,7 @@ def _row(link: Plain, protocol: Plain) -> Plain:
         "others": f"and {words.plural(others, 'other decision')} of this phase" if others > 0 else "",
         "outcome": link.get("outcome") or "",
         "mode": link.get("mode") or "not decided",
-        "decided": (link.get("decided_at") or words.DASH).replace("T", " ").replace("+00:00", " UTC"),
+        "decided": words.moment(link.get("decided_at")),
         "protocol": link.get("protocol_sha256") or "",
         "gate": f"overridden: {'; '.join(reasons)}" if reasons else gate,
         "overridden": bool(reasons),

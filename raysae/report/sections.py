@@ -77,7 +77,12 @@ def corpus(corpus: Plain | None) -> Plain | None:
     splits = records if isinstance(records, dict) else {}
     tokens = corpus.get("tokens")
     by_split = tokens if isinstance(tokens, dict) else {}
-    known = {"records", "tokens", "quarantined", "quarantined_by_corpus"}
+    known = {"records", "tokens", "quarantined", "quarantined_by_corpus", "reasons", "quarantine_files"}
+    of_quarantine = [
+        (name, words.listed(corpus[key]))
+        for key, name in (("reasons", "reasons of quarantine"), ("quarantine_files", "quarantine files"))
+        if corpus.get(key)
+    ]
     return {
         "splits": [
             (split, words.count(n), words.count(by_split.get(split)) if by_split else None)
@@ -87,7 +92,8 @@ def corpus(corpus: Plain | None) -> Plain | None:
             *([("records", words.count(records))] if not splits and records is not None else []),
             *([("tokens", words.count(tokens))] if not by_split and tokens is not None else []),
             ("quarantined rows", words.count(corpus.get("quarantined"))),
-            *((words.spaced(key), words.plain(value)) for key, value in corpus.items() if key not in known),
+            *of_quarantine,
+            *((words.spaced(key), words.listed(value)) for key, value in corpus.items() if key not in known),
         ],
     }
 
@@ -104,7 +110,7 @@ def provenance(run: ReportData) -> Plain:
             ),
             ("fingerprint of the experiment", words.plain(record.get("fingerprint"))),
             ("protocol", str(run.verdict.get("protocol_sha256", words.DASH))),
-            ("started", words.plain(record.get("started_at"))),
+            ("started", words.moment(record.get("started_at"))),
             ("arms trained", ", ".join(map(words.spaced, run.arms)) or words.DASH),
             (
                 "versions",

@@ -2,6 +2,7 @@
 
 import json
 import math
+from datetime import UTC, datetime
 from typing import Any
 
 DASH = "–"
@@ -77,6 +78,13 @@ def duration(seconds: Any) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def moment(stamp: Any) -> str:
+    """An ISO date as `2026-11-26 18:06:31 UTC`; a dash for none."""
+    if not stamp:
+        return DASH
+    return f"{datetime.fromisoformat(str(stamp)).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def byte_size(value: Any) -> str:
     """Decimal units."""
     x = finite(value)
@@ -103,6 +111,13 @@ def spaced(name: Any) -> str:
 def plural(amount: int, noun: str) -> str:
     several = f"{noun}es" if noun.endswith(("ch", "sh", "s", "x")) else f"{noun}s"
     return f"{count(amount)} {noun if amount == 1 else several}"
+
+
+def listed(value: Any) -> str:
+    """Counts by name, or a list, as `2 x no answer, 1 x no steps`; `none` where it is empty."""
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(count)} x {spaced(name)}" for name, count in value.items()) or "none"
+    return "none" if value == [] else plain(value)
 
 
 def plain(value: Any) -> str:

@@ -46,7 +46,7 @@ def decide(experiment: Experiment, folder: RunFolder) -> Verdict:
 def _remarks(protocol: Protocol, attempt: int) -> list[str]:
     remarks = []
     if protocol.mode == "exploratory":
-        remarks.append("Exploratory run: small, and registered as such. Its verdict opens no gate.")
+        remarks.append("Exploratory run: small, and registered as such.")
     if protocol.stand_in:
         remarks.append(f"The null {protocol.stand_in} stands in the real arm's place: this must not end in GO.")
     remarks += [f"Power: {line}" for line in power_lines(protocol)]

@@ -98,10 +98,12 @@ def test_a_panel_per_strong_latent_says_what_it_drives_and_whether_it_passes() -
     assert pushed.dose_response(gap) is not None
 
 
-def test_the_hook_map_has_every_cell_and_rings_the_choice() -> None:
+def test_the_hook_map_has_every_cell_and_frames_the_choice() -> None:
     figure = pushed.hook_map(hook_sweep())
     assert figure is not None
     assert "12 hook points, band 2.31. Chosen on FIT: layer 0 resid post, 9.3" in figure.panels[0].svg
+    frame = re.findall(r'd="M[^"]*h([\d.]+)v44h[^"]*" stroke="#1d232b"', figure.panels[0].svg)
+    assert len(frame) == 1 and float(frame[0]) > 60, "round the whole cell, clear of its number and its triangle"
     assert pushed.hook_map([]) is None
     assert pushed.hook_map([hook_sweep()[0] | {"statistic": None}]) is None
 

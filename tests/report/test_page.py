@@ -96,6 +96,12 @@ def test_the_mode_is_said_plainly(run: ReportData, page: str) -> None:
     assert "CONFIRMATORY" in sure and "EXPLORATORY" not in sure
 
 
+def test_empty_counts_of_the_corpus_are_said_in_words(run: ReportData) -> None:
+    extra = {"records": {"TRAIN": 5}, "quarantined": 0, "reasons": {}, "duplicates": {}, "quarantine_files": []}
+    data = render(replace(run, corpus=extra)).split('<section id="data">')[1].split("</section>")[0]
+    assert "{}" not in data and "reasons" not in data and "<dt>duplicates</dt><dd>none</dd>" in data
+
+
 def test_the_phases_before_are_shown_with_hash_date_and_override(page: str) -> None:
     section = page[page.index('<section id="phases">') :].split("</section>")[0]
     rows = [" ".join(" ".join(Elements(row).words).split()) for row in section.split("<tr>")[2:]]

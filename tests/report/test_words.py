@@ -64,3 +64,16 @@ def test_durations(value: float | None, text: str) -> None:
 @pytest.mark.parametrize(("value", "text"), [(12, "12 B"), (412_345_678, "412 MB"), (2.5e12, "2.5 TB"), (None, "–")])
 def test_byte_sizes(value: float | None, text: str) -> None:
     assert words.byte_size(value) == text
+
+
+def test_a_moment_is_said_to_the_second_and_in_utc() -> None:
+    assert words.moment("2026-11-26T19:06:31.202543+01:00") == "2026-11-26 18:06:31 UTC"
+    assert words.moment(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [({}, "none"), ([], "none"), ({"no answer": 3, "no_steps": 1}, "3 x no answer, 1 x no steps"), (0, "0")],
+)
+def test_what_was_counted_is_listed_and_nothing_is_called_none(value: object, text: str) -> None:
+    assert words.listed(value) == text
