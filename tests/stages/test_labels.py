@@ -1,13 +1,14 @@
 """Exhibits on labelled text, on the tiny run: what is shown survives JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from raysae.stages.court import Court
+from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits import EXHIBITS, Evidence
 from raysae.types import Metric
 from raysae.types.loading import load
@@ -45,8 +46,11 @@ def test_matched_latents_are_calibrated_on_fit(court: Court):
 
 def test_of_a_factor_without_a_latent_the_fit_rate_is_forecast(court: Court):
     exam, whole = court.examine("main", 0), court.examine("main", 0)
-    exam.alive = torch.arange(exam.sae.d_sae) == int(whole.matched.latents.max())
-    assert (exam.matched.latents >= 0).sum() == 1 < len(exam.protocol.factors)
+    # Two latents that know a factor each, of which the first is dead: it is nobody's.
+    two = [int(latent) for latent in whole.matched.latents if latent >= 0][:2]
+    exam.fit_latents, exam.test_latents = whole.fit_latents[:, two], whole.test_latents[:, two]
+    exam.alive = torch.tensor([False, True])
+    assert sorted(exam.matched.latents) == [-1] * (len(exam.protocol.factors) - 1) + [1]
     found = EXHIBITS["calibration"].examine(exam)
     assert found is not None
     brier, base = (np.sum(found[name]["hits"], axis=0) for name in ("brier", "base"))
@@ -58,6 +62,18 @@ def test_the_surface_model_solves_the_step_types_of_this_text_and_is_shown_to(co
     assert found.also["accuracy_surface_model"] == pytest.approx(1.0, abs=0.02)
     assert found.value is not None and found.ceiling is not None and found.value < found.ceiling + 0.05
     assert {"surface_model", "permuted_labels"} <= set(found.nulls)
+
+
+def test_no_label_is_not_a_label_of_which_latents_are_pure(court: Court, monkeypatch: pytest.MonkeyPatch):
+    exam = court.examine("main", 0)
+    some = np.where(exam.test.token_id % 2 == 0, "a", None)
+    part = replace(exam.test, labels={"known": some, "never": np.full(len(some), None)})
+    monkeypatch.setattr(Examination, "test", part)
+    found = EXHIBITS["purity"].examine(exam)
+    # All labelled tokens share the one label there is, so that agreement is no more than the base rate.
+    assert found is not None and found["real"]["top"] == 0.0
+    monkeypatch.setattr(Examination, "test", replace(part, labels={"never": part.labels["never"]}))
+    assert EXHIBITS["purity"].examine(exam) is None
 
 
 def test_without_guided_saes_leakage_says_why_it_has_no_number(court: Court):

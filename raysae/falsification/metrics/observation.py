@@ -9,6 +9,7 @@ from raysae.falsification.metrics.documents import MAIN, as_null
 from raysae.types.metric import Direction, Gate, Metric, NullValue
 
 FEW = "One seed, or two where pairs are compared, shows no spread."
+UNDEFINED = "It has no value in at least one seed."
 
 
 def over_seeds(
@@ -47,7 +48,7 @@ def over_seeds(
         ceiling=ceiling,
         gates=gates,
         also=dict(also),
-        not_run=None if main.interval else FEW,
+        not_run=None if main.interval else FEW if seeds < 2 or np.isfinite(main.value) else UNDEFINED,
     )
 
 

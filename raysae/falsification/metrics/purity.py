@@ -36,7 +36,7 @@ class Purity(NamedTuple):
     top: float
     bins: tuple[float, ...]
     decoder: float
-    """Silhouette of decoder rows, grouped by the label each latent fires on most."""
+    """Silhouette of decoder rows, grouped by the label each latent fires on most, of those that fire on some."""
     activation: float
     """Silhouette of tokens in latent space, grouped by their label."""
 
@@ -64,7 +64,8 @@ def choose(code: Code, text: Int[np.ndarray, " n"], top: int = TOP) -> Chosen:
 
 def coherence(chosen: Chosen, labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "m g"]:
     """Per latent and group, the chance that two of its documents share the label minus the chance that any two tokens
-    do; without bias for few documents, which the share of the commonest label has. NaN below two documents."""
+    do, where every token has one; without bias for few documents, which the share of the commonest label has. NaN below
+    two documents."""
     kinds = int(labels.max(initial=0)) + 1
     groups = BINS + 1
     cell = (chosen.latent * groups + chosen.group) * kinds + labels[chosen.token]
@@ -87,15 +88,15 @@ def measure(
 ) -> tuple[Purity, list[Purity]]:
     """Purity of one SAE under the real labels, and under `draws` permutations of them between documents (N6).
 
-    `labels` numbers the value of each of v variables; a latent counts with the one purest at its top, so the permuted
+    `labels` numbers the value of each of v variables, each of which has some, -1 where it has none: such a token is
+    neither chosen nor counted in the base rate. A latent counts with the variable purest at its top, so the permuted
     labels choose theirs again. Silhouettes are means over the variables.
     """
-    chosen = choose(code, text)
-    rng = np.random.default_rng(seed)
-    sample = np.sort(rng.permutation(len(labels))[:SILHOUETTE_TOKENS])
-    near = euclidean_distances(rows), euclidean_distances(code[sample].toarray())
-    orders = [np.arange(len(labels)), *(permuted_rows(document, seed + draw) for draw in range(draws))]
-    found = [_purity(chosen, labels[order], sample, near) for order in orders]
+    near = euclidean_distances(rows)
+    masks, which = np.unique(labels >= 0, axis=1, return_inverse=True)
+    seen = [_see(code, np.flatnonzero(mask), document, text, draws, seed) for mask in masks.T]
+    variables = [(seen[mask], labels[seen[mask].kept, v]) for v, mask in enumerate(which)]
+    found = [_purity([(one, values[one.orders[draw]]) for one, values in variables], near) for draw in range(draws + 1)]
     return found[0], found[1:]
 
 
@@ -105,11 +106,10 @@ def summarise(arms: Mapping[str, Sequence[Purity]], *, permuted: Sequence[Sequen
     main = arms[MAIN]
     draws = [draw for of_seed in permuted for draw in of_seed]
     nulls = {}
-    if draws:
-        top = [draw.top for draw in draws]
+    if top := [draw.top for draw in draws if np.isfinite(draw.top)]:
         bounds = float(np.quantile(top, 0.05)), float(np.quantile(top, 0.95))
         nulls["permuted_labels"] = NullValue(
-            mean=float(np.mean(top)), p95=bounds[1], interval=bounds, n=len(draws), note=_note(draws)
+            mean=float(np.mean(top)), p95=bounds[1], interval=bounds, n=len(top), note=_note(draws)
         )
     above = {
         f"silhouette_{field}_above_{arm}": finite(_mean(main, field) - _mean(others, field))
@@ -129,36 +129,66 @@ def summarise(arms: Mapping[str, Sequence[Purity]], *, permuted: Sequence[Sequen
     )
 
 
-def _purity(chosen: Chosen, labels: np.ndarray, sample: np.ndarray, near: tuple[np.ndarray, np.ndarray]) -> Purity:
-    variables = range(labels.shape[1])
-    of_variable = np.stack([coherence(chosen, labels[:, v]) for v in variables])
+class _Seen(NamedTuple):
+    """The tokens that have a label of some variables."""
+
+    kept: Int[np.ndarray, " k"]
+    chosen: Chosen
+    sample: Int[np.ndarray, " s"]
+    """Those of the silhouette."""
+    near: Float[np.ndarray, "s s"]
+    """Their distances in latent space."""
+    orders: list[Int[np.ndarray, " k"]]
+    """As they are, then every permutation."""
+
+
+def _see(code: Code, kept: np.ndarray, document: np.ndarray, text: np.ndarray, draws: int, seed: int) -> _Seen:
+    code, document = code[kept], document[kept]
+    sample = np.sort(np.random.default_rng(seed).permutation(len(kept))[:SILHOUETTE_TOKENS])
+    return _Seen(
+        kept,
+        choose(code, text[kept]),
+        sample,
+        euclidean_distances(code[sample].toarray()),
+        [np.arange(len(kept)), *(permuted_rows(document, seed + draw) for draw in range(draws))],
+    )
+
+
+def _purity(variables: Sequence[tuple[_Seen, np.ndarray]], near: np.ndarray) -> Purity:
+    """From the labels of each variable, on the tokens that have one, and the distances of the rows."""
+    of_variable = np.stack([coherence(seen.chosen, labels) for seen, labels in variables])
     purest = np.nan_to_num(of_variable[:, :, 0], nan=-1).argmax(axis=0)
-    best = of_variable[purest, np.arange(chosen.latents)]
+    best = of_variable[purest, np.arange(len(purest))]
     means = [_mean_of(column) for column in best.T]
     return Purity(
         means[0],
         tuple(means[1:]),
-        _mean_of([_silhouette(near[0], _modal(chosen, labels[:, v])) for v in variables]),
-        _mean_of([_silhouette(near[1], labels[sample, v]) for v in variables]),
+        _mean_of([_silhouette(near, _modal(seen.chosen, labels)) for seen, labels in variables]),
+        _mean_of([_silhouette(seen.near, labels[seen.sample]) for seen, labels in variables]),
     )
 
 
 def _modal(chosen: Chosen, labels: np.ndarray) -> Int[np.ndarray, " m"]:
-    """The commonest label of each latent's top documents."""
+    """The commonest label of each latent's top documents; -1 for one that fires on no labelled token."""
     kinds, top = int(labels.max(initial=0)) + 1, chosen.group == 0
     cell = chosen.latent[top] * kinds + labels[chosen.token[top]]
-    return np.bincount(cell, minlength=chosen.latents * kinds).reshape(chosen.latents, kinds).argmax(axis=1)
+    counts = np.bincount(cell, minlength=chosen.latents * kinds).reshape(chosen.latents, kinds)
+    return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
 
 
 def _silhouette(near: np.ndarray, groups: np.ndarray) -> float:
-    """NaN unless there are at least two groups, and fewer than points."""
+    """Of the points that have a group. NaN unless there are at least two groups, and fewer than points."""
+    known = np.flatnonzero(groups >= 0)
+    near, groups = near[np.ix_(known, known)], groups[known]
     if not 1 < len(np.unique(groups)) < len(groups):
         return float("nan")
     return float(silhouette_score(near, groups, metric="precomputed"))
 
 
 def _note(found: Sequence[Purity]) -> str:
-    return f"silhouette of rows {_mean(found, 'decoder'):.3f}, of tokens {_mean(found, 'activation'):.3f}"
+    rows, tokens = (_mean(found, field) for field in ("decoder", "activation"))
+    said = (f"of {what} {value:.3f}" for what, value in (("rows", rows), ("tokens", tokens)) if np.isfinite(value))
+    return f"silhouette {', '.join(said) or 'undefined'}"
 
 
 def _mean(found: Sequence[Purity], field: str) -> float:

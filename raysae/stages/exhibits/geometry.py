@@ -16,7 +16,7 @@ from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.dictionaries import PLAIN, trained_arms
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.jobs import document_shard
-from raysae.stages.measure import decode, mean_active
+from raysae.stages.measure import decode, mean_active, places
 from raysae.types import Metric, Split
 from raysae.types.experiment import fingerprint, stream_seed
 
@@ -76,14 +76,15 @@ def _summarise_redundancy(evidence: Evidence) -> Metric:
 
 def _purity(exam: Examination) -> Plain | None:
     test = exam.test
-    if not test.labels:
+    values = [sorted({value for value in column if value is not None}) for column in test.labels.values()]
+    labels = [places(column, known) for column, known in zip(test.labels.values(), values, strict=True) if known]
+    if not labels:
         return None
-    labels = np.stack([np.unique(values.astype(str), return_inverse=True)[1] for values in test.labels.values()], 1)
     document = test.document.numpy()
     found = geometry(exam)
     draws = min(DRAWS, exam.protocol.permutations) if exam.arm == MAIN and _permuted(exam) else 0
     real, permuted = purity.measure(
-        found.rows, found.code, labels, document, _texts(test.token_id, document)[document],
+        found.rows, found.code, np.stack(labels, axis=1), document, _texts(test.token_id, document)[document],
         draws=draws, seed=exam.seed(PERMUTED),
     )  # fmt: skip
     return {"real": real._asdict(), "permuted": [draw._asdict() for draw in permuted]}

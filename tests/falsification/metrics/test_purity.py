@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -6,6 +8,7 @@ from sklearn.metrics import silhouette_score
 from raysae.falsification.metrics import purity
 from raysae.falsification.metrics.codes import Code
 from raysae.falsification.metrics.dictionaries import random_rows, unit
+from raysae.falsification.metrics.observation import UNDEFINED
 from raysae.falsification.metrics.purity import BINS, choose, coherence, measure, summarise
 
 TOKENS, DOCUMENTS, LATENTS, KINDS = 2000, 200, 12, 4
@@ -85,11 +88,49 @@ def test_silhouettes_and_permuted_labels_stand_beside_the_purity():
     assert above == pytest.approx(real.decoder - np.mean([draw.decoder for draw in permuted]))
 
 
+def test_a_token_without_a_label_is_no_token_of_that_variable():
+    code, labels, document = sample(leak=0.3)
+    rng = np.random.default_rng(5)
+    rows, known = random_rows(LATENTS, 8, rng), rng.random(TOKENS) < 0.4
+    other = rng.integers(0, 2, TOKENS)
+    masked = np.stack([np.where(known, labels, -1), np.where(known, other, -1)], axis=1)
+    found = measure(rows, code, masked, document, document, draws=2, seed=0)
+    alone = measure(
+        rows, Code(code.toarray()[known]), np.stack([labels, other], axis=1)[known], document[known], document[known],
+        draws=2, seed=0,
+    )  # fmt: skip
+    assert found == alone
+    assert found[0].top == pytest.approx(np.nanmean(naive_coherence(code[known], labels[known], document[known])[:, 0]))
+
+
+def test_what_fires_where_no_label_is_speaks_for_none():
+    """Latent 0 fires on unlabelled tokens alone: no purity, and no place among the groups of rows."""
+    labels, document = np.repeat([[-1], [0], [1]], 20, axis=0), np.arange(60)
+    x = np.zeros((60, 5))
+    for j, fires in enumerate((slice(0, 20), slice(20, 40), slice(20, 40), slice(40, 60), slice(40, 60))):
+        x[fires, j] = 1 + np.random.default_rng(j).random(20)
+    rows = unit(np.array([[1.0, 1, 0], [1, 0.1, 0], [1, 0, 0], [0, 1, 0.1], [0, 1, 0]]))
+    found, _ = measure(rows, Code(x), labels, document, document, draws=0, seed=0)
+    assert found.top == pytest.approx(1 - 0.5)
+    assert found.decoder == pytest.approx(silhouette_score(rows[1:], [0, 0, 1, 1]), abs=1e-5)
+
+
 def test_a_silent_dictionary_has_no_purity():
     real, _ = measure(
         random_rows(3, 4, np.random.default_rng(0)), Code((20, 3), dtype=np.float64), np.zeros((20, 1), np.int64),
         np.arange(20), np.arange(20), draws=0, seed=0,
     )  # fmt: skip
     found = summarise({"main": [real] * 3})
-    assert found.value is None and found.interval is None and found.not_run
+    assert found.value is None and found.interval is None and found.not_run == UNDEFINED
     assert purity.choose(Code((20, 0), dtype=np.float64), np.arange(20)).latents == 0
+
+
+def test_permuted_labels_of_a_silent_dictionary_are_no_number_that_json_lacks():
+    real, permuted = measure(
+        random_rows(3, 4, np.random.default_rng(0)), Code((20, 3), dtype=np.float64), np.arange(20)[:, None] % 2,
+        np.arange(20), np.arange(20), draws=2, seed=0,
+    )  # fmt: skip
+    found = summarise({"main": [real] * 3, "random_dictionary": [real] * 3}, permuted=[permuted] * 3)
+    assert "permuted_labels" not in found.nulls and found.nulls["random_dictionary"].mean is None
+    assert found.nulls["random_dictionary"].note == "silhouette of tokens 0.000", "rows have none"
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
