@@ -10,7 +10,8 @@ import torch
 
 from raysae.stages.court import Court, Examination
 from raysae.stages.exhibits import EXHIBITS, Evidence
-from raysae.types import Metric
+from raysae.stages.exhibits import judged as judging
+from raysae.types import Metric, Split
 from raysae.types.loading import load
 
 
@@ -74,6 +75,17 @@ def test_no_label_is_not_a_label_of_which_latents_are_pure(court: Court, monkeyp
     assert found is not None and found["real"]["top"] == 0.0
     monkeypatch.setattr(Examination, "test", replace(part, labels={"never": part.labels["never"]}))
     assert EXHIBITS["purity"].examine(exam) is None
+
+
+def test_a_set_of_which_no_token_is_labelled_is_not_there(court: Court, monkeypatch: pytest.MonkeyPatch):
+    real = court.sample
+    test = real("main", Split.TEST)
+    last = test.document.numpy() == test.documents - 1
+    bare = replace(test, labels={name: np.where(last, None, values) for name, values in test.labels.items()})
+    monkeypatch.setattr(court, "sample", lambda source, split: bare if split == Split.TEST else real(source, split))
+    monkeypatch.setattr(judging, "sets_of", lambda court, sample: ["SEEN"] * (sample.documents - 1) + ["UNSEEN"])
+    text = judging.judged.__wrapped__(court, "main")
+    assert text is not None and set(text.test) == {"SEEN"}
 
 
 def test_without_guided_saes_leakage_says_why_it_has_no_number(court: Court):

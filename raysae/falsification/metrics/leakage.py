@@ -15,6 +15,7 @@ import numpy as np
 from raysae.falsification.criterion import BENEFIT_NEGLIGIBLE, LEAKAGE, MINIMAL_PAIRS
 from raysae.falsification.intervals import Estimate, worst_of
 from raysae.falsification.metrics import tripwires
+from raysae.falsification.metrics.observation import finite
 from raysae.falsification.metrics.tallies import Key, Tally, contrast, score
 from raysae.types.metric import Gate, Metric, Reason
 
@@ -79,9 +80,10 @@ def _measured(seeds: Sequence[Seed], how: dict[str, int]) -> dict[str, float | N
 
 
 def _accuracies(seeds: Sequence[Seed]) -> dict[str, float | None]:
-    """Of every representation on every set, mean over seeds."""
+    """Of every representation on every set, mean over seeds; None where no token of the set is judged."""
     keys = [key for key in seeds[0] if all(key in one for one in seeds)]
-    return {f"{what} on {split}": float(np.mean([score(one[what, split]) for one in seeds])) for what, split in keys}
+    means = {(what, split): float(np.mean([score(one[what, split]) for one in seeds])) for what, split in keys}
+    return {f"{what} on {split}": finite(mean) for (what, split), mean in means.items()}
 
 
 def _pairs_gate(seeds: Sequence[Seed]) -> Gate:
@@ -136,7 +138,7 @@ def _residual(seeds: Sequence[Seed]) -> dict[str, float | None]:
     for name, key in (("alt_b_residual", _WITHOUT), ("alt_b_residual_random", _WITHOUT_RANDOM)):
         if all(key in one and whole in one for one in seeds):
             shares = [_above_chance(one[key]) / max(_above_chance(one[whole]), 1e-9) for one in seeds]
-            found[name] = float(np.mean(shares))
+            found[name] = finite(float(np.mean(shares)))
     return found
 
 

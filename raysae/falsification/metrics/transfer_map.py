@@ -64,8 +64,8 @@ def matrix(of: Sequence[Code], on: Sequence[Code]) -> Float[np.ndarray, "s s"]:
 
 
 def judge(cell: Cell) -> dict[str, Any]:
-    """T of a cell with its interval over seeds (delete-one jackknife), and the scores it is made of; no T where the
-    interval of s_BB - s_null does not lie above 0."""
+    """T of a cell with its interval over seeds (delete-one jackknife), and the scores it is made of, None for one seed,
+    which has no other to meet; no T where the interval of s_BB - s_null does not lie above 0."""
     whole = range(len(cell.across))
     gap = _jackknife(lambda kept: _mean(cell.within, kept) - _mean(_floor(cell)[1], kept), len(whole))
     estimate = _jackknife(partial(_share, cell), len(whole)) if gap.interval and gap.interval[0] > 0 else None
@@ -75,9 +75,9 @@ def judge(cell: Cell) -> dict[str, Any]:
         "b": cell.b,
         "transfer": finite(estimate.value) if estimate else None,
         "interval": estimate.interval if estimate else None,
-        "across": _mean(cell.across, whole),
-        "within": _mean(cell.within, whole),
-        "null": _mean(null, whole),
+        "across": finite(_mean(cell.across, whole)),
+        "within": finite(_mean(cell.within, whole)),
+        "null": finite(_mean(null, whole)),
         "floor": floor,
     }
 
@@ -114,12 +114,15 @@ def summarise(cells: Sequence[Cell]) -> tuple[Metric, list[dict[str, Any]]]:
 
 def _floor(cell: Cell) -> tuple[str, Float[np.ndarray, "s s"]]:
     """The best of the null dictionaries at A."""
-    name = max(cell.floors, key=lambda one: float(np.nanmean(cell.floors[one])))
+    name = max(cell.floors, key=lambda one: _mean(cell.floors[one], range(len(cell.across))))
     return name, cell.floors[name]
 
 
 def _mean(pairs: Float[np.ndarray, "s s"], kept: Sequence[int]) -> float:
-    return float(np.nanmean(pairs[np.ix_(kept, kept)]))
+    """Of the pairs of different seeds among those kept; NaN for one seed."""
+    known = pairs[np.ix_(kept, kept)]
+    known = known[~np.isnan(known)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
 def _share(cell: Cell, kept: Sequence[int]) -> float:

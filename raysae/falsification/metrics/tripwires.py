@@ -192,8 +192,9 @@ def _keys(representations: Sequence[str]) -> list[Key]:
 
 
 def _of(seeds: Sequence[Mapping[Key, Tally]], key: Key) -> list[float]:
-    """Its score in every seed; empty unless all have it."""
-    return [score(one[key]) for one in seeds] if all(key in one for one in seeds) else []
+    """Its score in every seed; empty unless all have one: no token of a set may be judged."""
+    found = [score(one[key]) for one in seeds if key in one]
+    return found if len(found) == len(seeds) and np.isfinite(found).all() else []
 
 
 def _unmeasured(name: str, what: str) -> Gate:

@@ -65,7 +65,7 @@ def label_of(court: Court) -> str:
 
 @lru_cache(maxsize=4)
 def judged(court: Court, source: str) -> Text | None:
-    """None for a corpus without two classes of the label on FIT."""
+    """None for a corpus without two classes of the label on FIT. A set without a labelled token is not there."""
     label, fit = label_of(court), court.sample(source, Split.FIT)
     classes = tuple(sorted({value for value in fit.labels.get(label, ()) if value is not None}))
     if len(classes) < 2:
@@ -78,6 +78,7 @@ def judged(court: Court, source: str) -> Text | None:
         called: _take(court, test, classes, [g if n == called else None for g, n in zip(groups, names, strict=True)])
         for called in dict.fromkeys(names)
     }
+    sets = {called: part for called, part in sets.items() if len(part.rows) or called == SEEN}
     whole = _take(court, fit, classes, list(fit.records))
     return Text(classes, whole, sets, _suggested(test, sets.get("CUE"), classes))
 

@@ -1,5 +1,6 @@
 """Phase 3: the four channels, the tripwires, and two guided SAEs: an honest one, and one that was given TEST labels."""
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -137,6 +138,20 @@ def test_a_channel_that_was_not_measured_is_named(verdict: Callable):
     said = verdict(leakage.summarise(found, gates=OPEN, **BOOT))
     assert said.reason_code is Reason.NOT_RUN and "guided on CUE" in said.reason
     assert verdict(leakage.summarise([], gates=(), **BOOT)).reason_code is Reason.NOT_RUN
+
+
+def test_a_set_whose_documents_hold_no_judged_token_has_no_number(verdict: Callable):
+    found = seeds()
+    silent = Tally(np.zeros((600, 3)), np.zeros((600, 3)))
+    for one in found:
+        one |= {key: silent for key in one if key[1] == "PAIR"} | {("guided_without_designated", "SEEN"): silent}
+    gates = tripwires.check(found, texts={"SEEN": {"a"}, "PAIR": {"b"}}, position_share=0.2, **BOOT)
+    assert {gate.name: gate.failure for gate in gates if not gate.passed} == {"surface model": Reason.NOT_RUN}
+    metric = leakage.summarise(found, gates=gates, **BOOT)
+    assert metric.also["guided on PAIR"] is None and metric.also["alt_b_residual"] is None
+    assert "nan" not in " ".join(gate.detail for gate in metric.gates)
+    json.dumps(metric.model_dump(mode="json"), allow_nan=False)
+    assert "0 minimal pairs, needed 500" in verdict(metric).reason
 
 
 def test_a_text_without_some_sets_still_shows_the_channels_it_allows():

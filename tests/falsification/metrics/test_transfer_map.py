@@ -1,5 +1,7 @@
 """The transfer map: words pooled, scores against a naive loop, and places that must or must not find each other."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -100,6 +102,14 @@ def test_the_value_is_the_mean_over_different_places_and_each_is_named(truth: np
     elsewhere = away._replace(a="other a", foreign=True)
     assert summarise([own, away, elsewhere])[0].n == 1, "with another model, the value is about that one"
     assert summarise([own])[0].not_run == transfer_map.NO_PLACE
+
+
+def test_one_seed_meets_no_other_and_its_cells_hold_no_number(truth: np.ndarray) -> None:
+    found = cell([training(5, truth)], [training(0, truth)], [code(sparse_rows(20))])
+    metric, rows = summarise([found])
+    assert metric.value is None and metric.not_run == transfer_map.FEW
+    assert [rows[0][name] for name in ("transfer", "across", "within", "null")] == [None] * 4
+    json.dumps([metric.model_dump(mode="json"), rows], allow_nan=False)
 
 
 def test_two_seeds_give_no_interval_and_so_no_ratio(truth: np.ndarray) -> None:
