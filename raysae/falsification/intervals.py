@@ -45,20 +45,6 @@ def allowed_failures(threshold: float, n: int, alpha: float = 0.05) -> int | Non
     return crossed
 
 
-def smallest_passing_n(threshold: float, failures: int, alpha: float = 0.05) -> int:
-    """Fewest units that can show `proportion >= threshold` with that many failures (SCIENCE 0.8)."""
-    n = failures + 1
-    while clopper_pearson(n - failures, n, alpha)[0] < threshold:
-        n += 1
-    return n
-
-
-def proportion_power(threshold: float, n: int, true: float, alpha: float = 0.05) -> float:
-    """Exact probability that n units with success rate `true` show `proportion >= threshold` (SCIENCE 0.8)."""
-    failures = allowed_failures(threshold, n, alpha) if n else None
-    return 0.0 if failures is None else float(stats.binom.cdf(failures, n, 1 - true))
-
-
 def minimum_detectable(threshold: float, n: int, power: float = 0.8, alpha: float = 0.05) -> float | None:
     """Smallest true rate that n units show to be >= threshold with probability `power`; None if they show none."""
     failures = allowed_failures(threshold, n, alpha) if n else None

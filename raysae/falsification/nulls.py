@@ -159,9 +159,6 @@ _ROWS = (
 
 NULLS: dict[str, Null] = {row.name: row for row in _ROWS}
 
-SOFT_FROZEN_COSINE = 0.8
-"""Least cosine of a soft-frozen decoder row with the one it began as (N3s)."""
-
 
 def choose_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
     """The rows called `names`; BadInput for an unknown or repeated one."""
@@ -183,8 +180,3 @@ def check_stand_in(name: str | None, registered: tuple[str, ...]) -> None:
     if name not in able or name not in registered:
         allowed = ", ".join(null for null in able if null in registered) or "none of protocol.nulls"
         raise BadInput(f"protocol.stand_in={name}", f"allowed: {allowed}", "add it to protocol.nulls")
-
-
-def dictionary_nulls(names: tuple[str, ...]) -> tuple[Null, ...]:
-    """Those of `names` that put another dictionary beside the SAE, on the real model's activations."""
-    return tuple(null for null in choose_nulls(names) if null.level == "dictionary")

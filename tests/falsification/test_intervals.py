@@ -19,10 +19,8 @@ from raysae.falsification.intervals import (
     minimum_detectable_mean,
     permutation_p,
     pooled_p,
-    proportion_power,
     quantile_over_documents,
     sequential_p,
-    smallest_passing_n,
     t_interval,
     worst_of,
 )
@@ -40,9 +38,17 @@ def test_a_mean_at_the_detectable_distance_is_shown_four_times_out_of_five():
     assert minimum_detectable_mean(0.9, ">=", 0.02, 1) is None
 
 
+def power_of(threshold: float, n: int, true: float) -> float:
+    """Probability that n units with this success rate show it to be at least the threshold."""
+    failures = allowed_failures(threshold, n)
+    assert failures is not None
+    return float(stats.binom.cdf(failures, n, 1 - true))
+
+
 def test_the_exact_sample_sizes_of_the_specification_come_out():
-    assert [smallest_passing_n(0.95, failures) for failures in range(5)] == [59, 93, 124, 153, 181]
-    assert [smallest_passing_n(0.80, failures) for failures in range(5)] == [14, 22, 30, 37, 44]
+    for threshold, smallest in ((0.95, [59, 93, 124, 153, 181]), (0.80, [14, 22, 30, 37, 44])):
+        assert [allowed_failures(threshold, n) for n in smallest] == [0, 1, 2, 3, 4]
+        assert [allowed_failures(threshold, n - 1) for n in smallest] == [None, 0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -59,11 +65,11 @@ def test_the_exact_sample_sizes_of_the_specification_come_out():
     ],
 )
 def test_the_exact_powers_of_the_specification_come_out(threshold: float, true: float, n: int, power: float):
-    assert proportion_power(threshold, n, true) == pytest.approx(power, abs=0.006)
+    assert power_of(threshold, n, true) == pytest.approx(power, abs=0.006)
 
 
 def test_planted_truth_is_found_with_200_units_and_not_with_120():
-    assert proportion_power(0.95, 200, 0.995) >= 0.95 > proportion_power(0.95, 120, 0.995)
+    assert power_of(0.95, 200, 0.995) >= 0.95 > power_of(0.95, 120, 0.995)
 
 
 def test_clopper_pearson_gives_the_bounds_of_the_specification():
@@ -98,7 +104,7 @@ def test_the_minimum_detectable_effect_has_the_power_it_is_named_for():
     for threshold, n in [(0.95, 59), (0.95, 200), (0.80, 60)]:
         effect = minimum_detectable(threshold, n)
         assert effect is not None
-        assert proportion_power(threshold, n, effect) == pytest.approx(0.8, abs=1e-9)
+        assert power_of(threshold, n, effect) == pytest.approx(0.8, abs=1e-9)
     assert minimum_detectable(0.95, 58) is None
     assert minimum_detectable(0.95, 0) is None
 

@@ -20,7 +20,7 @@ from raysae.falsification import (
 )
 from raysae.falsification import protocol as protocol_module
 from raysae.falsification.criterion import sweep_margin
-from raysae.falsification.intervals import minimum_detectable, smallest_passing_n
+from raysae.falsification.intervals import allowed_failures, minimum_detectable
 from raysae.types import Experiment
 
 Make = Callable[..., Protocol]
@@ -37,9 +37,9 @@ def test_every_null_a_criterion_names_exists():
 
 
 def test_the_smallest_numbers_of_units_are_those_that_can_pass():
-    assert CRITERIA["alignment"].minimum_n == smallest_passing_n(0.95, 0)
-    assert CRITERIA["causal_interchange"].minimum_n == smallest_passing_n(0.80, 0)
-    assert CRITERIA["causal_attribution"].minimum_n == smallest_passing_n(0.80, 0)
+    for name, threshold in (("alignment", 0.95), ("causal_interchange", 0.80), ("causal_attribution", 0.80)):
+        n = CRITERIA[name].minimum_n
+        assert (allowed_failures(threshold, n), allowed_failures(threshold, n - 1)) == (0, None)
 
 
 def test_the_names_of_causal_criteria_begin_with_the_word():
