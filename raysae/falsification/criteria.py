@@ -37,7 +37,14 @@ _ROWS = (
         title="The SAE leaves less than 10 % of the activations' variance unexplained.",
         metric="FVU = sum ||x - x_hat||^2 / sum ||x - mu_TRAIN||^2 over TEST tokens (SCIENCE S1). "
         "A fidelity gate, never evidence of interpretability.",
-        rivals=("fvu_zero: error over sum ||x||^2", "cosine", "shrinkage: mean ||x_hat|| / ||x||", "l0"),
+        rivals=(
+            "fvu_zero: error over sum ||x||^2",
+            "error_above_without_decorrelation: over the error without that term, minus 1",
+            "error_above_without_guidance: over the error without guidance, minus 1",
+            "cosine",
+            "shrinkage: mean ||x_hat|| / ||x||",
+            "l0",
+        ),
         direction="<=",
         threshold=FVU_LIMIT,
         unit="fraction of variance",
@@ -57,7 +64,12 @@ _ROWS = (
         title="In nearly every document more than 90 % of the alive latents are zero.",
         metric="5th percentile over TEST documents of the mean over tokens of the fraction of alive latents "
         "equal to zero (SCIENCE S2). A constraint, not evidence of monosemanticity.",
-        rivals=("zero_fraction_all: over all latents", "l0", "dead_fraction"),
+        rivals=(
+            "zero_fraction_all: over all latents",
+            "silent_throughout: 5th percentile of the alive latents that are zero on all tokens of a document",
+            "l0",
+            "dead_fraction",
+        ),
         direction=">=",
         threshold=ZERO_FRACTION,
         unit="fraction of alive latents",

@@ -18,10 +18,8 @@ from raysae.falsification.metrics.documents import (
     stack,
     sum_by_document,
 )
-from raysae.falsification.metrics.observation import over_seeds
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Metric
-
-SENTENCE = "FVU is a fidelity gate, never evidence of interpretability."
 
 
 def document_errors(
@@ -76,8 +74,16 @@ def summarise_positions(arms: Mapping[str, Sequence[Columns]]) -> Metric:
     return over_seeds("fvu_by_position", "fraction of variance", "<=", worst, also=also)
 
 
-def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap: int, seed: int) -> Metric:
-    """FVU over documents and seeds; `arms` maps `main` and the nulls to the columns of each SAE seed."""
+def summarise(
+    arms: Mapping[str, Sequence[Columns]],
+    *,
+    l0_cap: float,
+    bootstrap: int,
+    seed: int,
+    baselines: Mapping[str, Sequence[Columns]] | None = None,
+) -> Metric:
+    """FVU over documents and seeds; `arms` maps `main` and the nulls to the columns of each SAE seed, `baselines` SAEs
+    of the same seeds, with whose error it is compared in `also` (ALT-b)."""
     main = stack(arms[MAIN])
     estimate = ratio(main, "sse", "sst", bootstrap=bootstrap, seed=seed)
     nulls = {}
@@ -108,6 +114,15 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float, bootstrap
             "cosine": mean_per(main, "cosine"),
             "shrinkage": mean_per(main, "shrinkage"),
             "l0": mean_per(main, "l0"),
+            **{f"error_above_{arm}": _above(main, stack(seeds)) for arm, seeds in (baselines or {}).items()},
         },
         not_run=None if estimate.interval else "The TEST activations have no variance.",
     )
+
+
+def _above(
+    main: Mapping[str, Float[np.ndarray, "s d"]], baseline: Mapping[str, Float[np.ndarray, "s d"]]
+) -> float | None:
+    """Mean over seeds of the error as a share of the baseline's, less 1; both are over the same variance."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return finite(float(np.mean(main["sse"].sum(axis=1) / baseline["sse"].sum(axis=1))) - 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from raysae.falsification.intervals import Estimate, mean_over_seeds, quantile_over_documents
 from raysae.falsification.metrics.documents import MAIN, Columns, as_null, l0_gate, mean_per, stack, sum_by_document
-from raysae.falsification.metrics.observation import over_seeds
+from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Metric
 
 QUANTILE = 0.05
@@ -43,7 +43,8 @@ def document_columns(
     latents: Float[Tensor, "n m"], alive: Bool[Tensor, " m"], document: Int[Tensor, " n"], documents: int
 ) -> dict[str, Float[np.ndarray, " documents"]]:
     """Sums per document: zero (fraction of alive latents that are 0), zero_all (of all latents), l0 (over all latents:
-    a dead one that fires on TEST counts), dead (share of dead latents), tokens. NaN in `zero` if no latent is alive."""
+    a dead one that fires on TEST counts), dead (share of dead latents), tokens; and, no sum, silent (fraction of
+    alive latents that are 0 on all tokens of the document). NaN in `zero` and `silent` if no latent is alive."""
     firing = latents != 0
     l0 = firing.sum(dim=1).double()
     share = alive.double().mean()
@@ -54,7 +55,18 @@ def document_columns(
         "dead": (1 - share).expand(len(l0)),
         "tokens": torch.ones_like(l0),
     }
-    return {name: sum_by_document(values, document, documents) for name, values in per_token.items()}
+    columns = {name: sum_by_document(values, document, documents) for name, values in per_token.items()}
+    return {**columns, "silent": _silent(firing[:, alive], document, documents)}
+
+
+def _silent(
+    firing: Bool[Tensor, "n a"], document: Int[Tensor, " n"], documents: int
+) -> Float[np.ndarray, " documents"]:
+    alive = firing.shape[1]
+    token, latent = firing.nonzero(as_tuple=True)
+    heard = torch.unique(document.to(token.device)[token] * alive + latent)
+    counts = torch.bincount(heard // max(alive, 1), minlength=documents)
+    return (1 - counts.double() / alive).cpu().numpy()
 
 
 def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float) -> Metric:
@@ -81,6 +93,7 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float) -> Metric
         also={
             "zero_fraction_mean": mean_per(main, "zero"),
             "zero_fraction_all": mean_per(main, "zero_all"),
+            "silent_throughout": finite(_fifth(main["silent"]).value),
             "l0": mean_per(main, "l0"),
             "dead_fraction": mean_per(main, "dead"),
         },
@@ -89,7 +102,10 @@ def summarise(arms: Mapping[str, Sequence[Columns]], *, l0_cap: float) -> Metric
 
 
 def _estimate(columns: Mapping[str, Float[np.ndarray, "s d"]]) -> Estimate:
-    per_document = columns["zero"] / columns["tokens"]
+    return _fifth(columns["zero"] / columns["tokens"])
+
+
+def _fifth(per_document: Float[np.ndarray, "s d"]) -> Estimate:
     if not np.isfinite(per_document).all():
         return Estimate(float("nan"), None, ())
     return quantile_over_documents(per_document, QUANTILE)

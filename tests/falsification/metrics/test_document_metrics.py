@@ -56,6 +56,17 @@ def test_fvu_is_the_ratio_of_sums_and_stands_beside_its_nulls():
     assert (found.n, found.seeds, found.gates[0].passed) == (20, 2, True)
 
 
+def test_beside_the_error_of_the_same_seeds_without_a_term_stands_how_much_more_it_is():
+    torch.manual_seed(1)
+    x, noise = torch.randn(2000, 8) + 5, torch.randn(2000, 8)
+    seeds, plain = ([errors(x, x + size * noise) for size in sizes] for sizes in ((0.22, 0.2), (0.2, 0.2)))
+    found = reconstruction.summarise({"main": seeds}, l0_cap=3.0, baselines={"without_guidance": plain}, **BOOT)
+    assert found.also["error_above_without_guidance"] == pytest.approx((1.21 + 1) / 2 - 1, abs=1e-3)
+    assert "without_guidance" not in found.nulls
+    perfect = reconstruction.summarise({"main": seeds}, l0_cap=3.0, baselines={"plain": [errors(x, x)] * 2}, **BOOT)
+    assert perfect.also["error_above_plain"] is None
+
+
 def test_half_precision_gives_the_same_fvu():
     torch.manual_seed(1)
     x = torch.randn(500, 8)
@@ -132,12 +143,15 @@ def zero_fraction(latents: Tensor, alive: Tensor, documents: int = 20, cap: floa
 
 def test_sparsity_is_the_fifth_percentile_of_the_documents():
     torch.manual_seed(2)
-    latents = torch.relu(torch.randn(400, 30) - torch.rand(400, 1) * 3)
+    latents = torch.relu(torch.randn(400, 30) - torch.rand(400, 1) * 3 - torch.rand(30) * 3)
     alive = torch.rand(30) > 0.3
     naive = [float((latents[d * 20 : d * 20 + 20][:, alive] == 0).float().mean()) for d in range(20)]
     found = zero_fraction(latents, alive)
     assert found.value == pytest.approx(float(np.quantile(naive, 0.05, method="inverted_cdf")))
     assert found.also["zero_fraction_all"] == pytest.approx(float((latents == 0).float().mean()))
+    silent = [float((latents[d * 20 : d * 20 + 20][:, alive] == 0).all(dim=0).float().mean()) for d in range(20)]
+    assert 0 < float(np.quantile(silent, 0.05, method="inverted_cdf")) < (found.value or 0)
+    assert found.also["silent_throughout"] == pytest.approx(float(np.quantile(silent, 0.05, method="inverted_cdf")))
     assert found.also["l0"] == pytest.approx(float((latents > 0).sum(1).float().mean()))
     assert found.also["dead_fraction"] == pytest.approx(float((~alive).float().mean()))
 
@@ -216,7 +230,3 @@ def test_a_null_model_on_which_ablation_costs_nothing_has_no_value_but_a_note():
     found = fidelity.summarise(arms, **BOOT)
     assert found.nulls["random_model"].mean is None and "undefined" in found.nulls["random_model"].note
     assert found.nulls["random_dictionary"].mean == pytest.approx(0.05)
-
-
-def test_the_sentence_about_fvu_is_there_to_be_printed():
-    assert reconstruction.SENTENCE == "FVU is a fidelity gate, never evidence of interpretability."
