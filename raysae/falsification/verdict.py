@@ -21,7 +21,7 @@ def decide(
 ) -> Verdict:
     """Judge every registered criterion.
 
-    `sealed_sha256` is the hash under which the protocol was sealed, `source_sha256` that of the code that measured
+    `sealed_sha256` is the hash under which the protocol was sealed, `source_sha256` that of the code that decides
     (`raysae.falsification.source_sha256()` now). Where either differs, or there are `breaches` of the registration,
     each a sentence, the verdict is exploratory and holds no GO.
     """
@@ -32,7 +32,7 @@ def decide(
         )
     if protocol.source_sha256 != source_sha256:
         said.append(
-            f"EXPLORATORY: the code that measures hashes to {source_sha256[:16]}..., the sealed protocol names "
+            f"EXPLORATORY: the code that decides hashes to {source_sha256[:16]}..., the sealed protocol names "
             f"{protocol.source_sha256[:16]}..."
         )
     intact = not breaches and protocol.sha256 == sealed_sha256 and protocol.source_sha256 == source_sha256

@@ -13,7 +13,7 @@ import torch
 
 from raysae.falsification.criteria import CRITERIA
 from raysae.falsification.metrics import causal
-from raysae.falsification.protocol import read
+from raysae.falsification.protocol import read, source_sha256
 from raysae.stages.capture import MAIN
 from raysae.stages.contexts import top_contexts
 from raysae.stages.court import Court
@@ -94,7 +94,8 @@ def evaluate(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     files = _write(folder.metrics, metrics, judged, evidence)
     blocks = [done[name] for name in sorted(done)]
     blocks += [describe_file(path, mark) for path in files]
-    Manifest(kind="metrics", fingerprint=mark, blocks=tuple(blocks)).write(folder.metrics)
+    measured_by = {"source_sha256": source_sha256()}
+    Manifest(kind="metrics", fingerprint=mark, blocks=tuple(blocks), provenance=measured_by).write(folder.metrics)
     return metrics
 
 
@@ -117,7 +118,7 @@ class Examiner:
 
     def __init__(self, experiment: Experiment, mark: str) -> None:
         torch.set_num_threads(1)
-        self.court, self.mark = Court(experiment), mark
+        self.court, self.mark, self.measured_by = Court(experiment), mark, source_sha256()
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         arm, seed = item["arm"], item["seed"]
@@ -127,7 +128,13 @@ class Examiner:
             found = self._compare(arm) if seed == ALL_SEEDS else self._examine(arm, seed)
         text = json.dumps({"arm": arm, "seed": seed, **found}, allow_nan=True)
         info = write_block(
-            self.court.folder.metrics, _name(item), ".evidence.json", self.mark, 1, lambda path: _put(path, text)
+            self.court.folder.metrics,
+            _name(item),
+            ".evidence.json",
+            self.mark,
+            1,
+            lambda path: _put(path, text),
+            source_sha256=self.measured_by,
         )
         return {"block": info.model_dump(mode="json"), "text": _name(item).replace("-", "/", 1)}
 

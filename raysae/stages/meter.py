@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from raysae.falsification.criterion import MEMORY_RUNS, SUSTAINED_S
+from raysae.falsification.protocol import source_sha256
 from raysae.models.capture import capture, last_of
 from raysae.models.load import describe
 from raysae.models.plain import decode, reference, run_to, run_whole
@@ -41,7 +42,7 @@ class Meter:
     """
 
     def __init__(self, experiment: Experiment, mark: str) -> None:
-        self.experiment, self.mark = experiment, mark
+        self.experiment, self.mark, self.measured_by = experiment, mark, source_sha256()
         self.folder = RunFolder(experiment)
 
     def __call__(self, item: dict[str, str]) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class Meter:
             self.mark,
             1,
             lambda path: path.write_text(json.dumps(found), encoding="utf-8"),
+            source_sha256=self.measured_by,
         )
         return {"block": info.model_dump(mode="json")}
 

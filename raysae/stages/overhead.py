@@ -14,7 +14,7 @@ from raysae.errors import BadInput
 from raysae.falsification.metrics import overhead as metrics
 from raysae.falsification.metrics.overhead import Capture
 from raysae.falsification.phases import Footing
-from raysae.falsification.protocol import Protocol, draft, read
+from raysae.falsification.protocol import Protocol, draft, read, source_sha256
 from raysae.models.capture import check_hookpoints, width
 from raysae.models.load import describe, model_inputs
 from raysae.models.maps import is_map
@@ -135,9 +135,13 @@ def overhead(experiment: Experiment, folder: RunFolder, progress: StageProgress)
     blocks = [done[name] for name in names]
     blocks += [describe_file(folder.metrics / name, mark) for name in ("metrics.json", "overhead.json")]
     captured = sum(found["files"]["rows"] for found in shown.values())
-    Manifest(kind="metrics", fingerprint=mark, blocks=tuple(blocks), extra={"captured_tokens": captured}).write(
-        folder.metrics
-    )
+    Manifest(
+        kind="metrics",
+        fingerprint=mark,
+        blocks=tuple(blocks),
+        provenance={"source_sha256": source_sha256()},
+        extra={"captured_tokens": captured},
+    ).write(folder.metrics)
     return judged
 
 

@@ -49,7 +49,7 @@ def opened(experiment: Experiment, protocol: Protocol) -> dict[str, str]:
 
 
 def breaches(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> list[str]:
-    """Sentences, each of which makes a verdict exploratory (SCIENCE 0.7)."""
+    """Sentences, each of which makes a verdict on finished metrics exploratory (SCIENCE 0.7)."""
     sealed = {(event.experiment, event.protocol_sha256) for event in folder.ledger.events("seal")}
     sealed |= {(event.experiment, event.protocol_sha256) for event in folder.ledger.events("amend")}
     found = []
@@ -65,7 +65,21 @@ def breaches(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> l
                 f"{event.experiment}); take other documents, or another runs folder for an unrelated question"
             )
             break
-    return found
+    return found + _measured_otherwise(folder, protocol)
+
+
+def _measured_otherwise(folder: RunFolder, protocol: Protocol) -> list[str]:
+    """A sentence for each code that measured and was not sealed: an evaluation killed and taken up again may have had
+    two."""
+    manifest = Manifest.read(folder.metrics)
+    whole = manifest.provenance.get("source_sha256")
+    if whole is None:
+        return ["it is not known which code measured: the metrics do not say"]
+    by = {whole, *(block.facts.get("source_sha256", whole) for block in manifest.blocks)}
+    return [
+        f"the code that measured hashes to {sha256[:16]}..., the sealed protocol names {protocol.source_sha256[:16]}..."
+        for sha256 in sorted(by - {protocol.source_sha256})
+    ]
 
 
 def check_content(experiment: Experiment, folder: RunFolder, protocol: Protocol) -> None:

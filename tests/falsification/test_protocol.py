@@ -1,4 +1,5 @@
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,26 @@ def test_the_protocol_holds_the_code_and_the_detectable_effects(make_protocol: M
     assert protocol.minimum_detectable["alignment"] == minimum_detectable(0.95, 200)
     assert protocol.planned_n("alignment") == 200
     assert {"numpy", "scipy", "torch"} <= set(protocol.versions)
+
+
+def test_every_file_that_captures_trains_edits_and_measures_is_hashed_and_what_only_prints_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    package = tmp_path / "raysae"
+    shutil.copytree(
+        Path(protocol_module.__file__).parents[1], package, ignore=shutil.ignore_patterns("bundled", "__py*")
+    )
+    monkeypatch.setattr(protocol_module, "__file__", str(package / "falsification" / "protocol.py"))
+    sealed, unchanged = source_sha256(), set()
+    for name, path in {path.relative_to(package).parts[0]: path for path in package.rglob("*.py")}.items():
+        before = path.read_bytes()
+        path.write_bytes(before + b"# a word\n")
+        unchanged |= {name} if source_sha256() == sealed else set()
+        path.write_bytes(before)
+    assert source_sha256() == sealed
+    assert unchanged == {"report", "costs", "cli.py", "terminal.py", "__main__.py"}
+    (package / "stages" / "court.py").rename(package / "stages" / "bench.py")
+    assert source_sha256() != sealed, "the name is part of it"
 
 
 def test_a_protocol_with_enough_of_everything_is_not_refused(make_protocol: Make):

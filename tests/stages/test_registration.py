@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,34 @@ def test_a_changed_metric_is_refused_by_name(tiny_config: Path, before_decide: P
 def test_changed_evidence_is_refused_too(tiny_config: Path, before_decide: Path) -> None:
     edit(before_decide / "metrics" / "main-0.evidence.json", lambda tree: tree.update(seed=7))
     assert decide(tiny_config, before_decide).returncode == 5
+
+
+def test_code_that_measured_and_is_not_the_sealed_one_is_exploratory_though_it_was_put_back(
+    tiny_config: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_before("evaluate", undisturbed, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("raysae.stages.evaluate.source_sha256", lambda: "f" * 64)
+        how = [str(tiny_config), f"out={tmp_path}"]
+        assert in_process("evaluate", *how).returncode == 0
+    assert decide(tiny_config, folder).returncode in (3, 4)
+    assert f"EXPLORATORY: the code that measured hashes to {'f' * 16}..." in remarks(folder)
+    assert json.loads((folder / "verdict.json").read_text())["mode"] == "exploratory"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda tree: tree["blocks"][0]["facts"].update(source_sha256="e" * 64), "measured hashes to eeeeeeee"),
+        (lambda tree: tree["provenance"].clear(), "EXPLORATORY: it is not known which code measured"),
+    ],
+)
+def test_one_piece_of_evidence_by_other_code_or_by_none_that_is_known_is_exploratory(
+    tiny_config: Path, before_decide: Path, change: Callable[[dict[str, Any]], Any], said: str
+) -> None:
+    edit(before_decide / "metrics" / "manifest.json", change)
+    decide(tiny_config, before_decide)
+    assert said in remarks(before_decide)
 
 
 def test_another_split_is_refused_with_the_name_of_the_side(tiny_config: Path, before_decide: Path) -> None:
