@@ -39,7 +39,7 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
 
     `provenance` is plain JSON; its `hook_name` and `model_name` also go where SAELens looks for them.
     """
-    weights = save_tensors(named_tensors(sae))
+    weights = _bytes(sae)
     raysae = {
         "architecture": sae.architecture,
         "k": sae.k,
@@ -65,6 +65,15 @@ def save(sae: SparseAutoencoder, folder: Path, provenance: dict[str, Any]) -> No
     }
     write_atomic(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
+
+
+def digest(sae: SparseAutoencoder) -> str:
+    """SHA-256 of the file of weights that `save` would write."""
+    return sha256(_bytes(sae)).hexdigest()
+
+
+def _bytes(sae: SparseAutoencoder) -> bytes:
+    return save_tensors(named_tensors(sae))
 
 
 class Header(NamedTuple):

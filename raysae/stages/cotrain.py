@@ -7,8 +7,10 @@ the least step of the group, and an SAE that is further waits until the stream h
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
+from raysae.saes import checkpoint
 from raysae.stages.gauges import count_tokens, show_training
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, make_trainer
@@ -16,7 +18,8 @@ from raysae.stages.stream import shared
 from raysae.store import ActivationStore, Checkpoints
 from raysae.training import AllReduce, Diverged, SAETrainer
 from raysae.training.guides import GUIDE_COLUMNS, Guides, guides_of
-from raysae.types import HookPoint
+from raysae.types import HookPoint, Split
+from raysae.types.experiment import fingerprint
 
 HISTORY_STEPS = 25
 """Steps between two points of the training curves: the only moments the device is asked for numbers."""
@@ -39,11 +42,20 @@ class Course:
         self.job = job
         self.trainer: SAETrainer = make_trainer(job, store, device)
         self.history: dict[str, list[float]] = {}
+        self.origin: dict[str, str] = {}
+        """`Origin`, as training finds it; empty where a checkpoint does not say."""
         self.checkpoints = Checkpoints(job.out, job.fingerprint, job.train.keep_checkpoints)
         if (found := self.checkpoints.load()) is not None:
             tensors, header = found
             self.trainer.restore(tensors, header["trainer"])
-            self.history = header["history"]
+            self.history, self.origin = header["history"], header.get("origin", {})
+        else:
+            shard = fingerprint([block.sha256 for block in store.blocks(Split.TRAIN, job.stream.shard)])
+            self.origin = {"init": checkpoint.digest(self.trainer.sae), "shard": shard}
+
+    def begin(self, batch: Any) -> None:
+        """With this batch, float32 [batch_tokens, d_in], of which `step` gets this worker's shards."""
+        self.origin["order"] = sha256(batch.tobytes()).hexdigest()
 
     def step(self, shards: Sequence[Any], place: Place, guides: Sequence[Guides] | None, first_shard: int) -> None:
         """Raises Diverged, with the checkpoint from before named, when numbers are read and are none."""
@@ -64,7 +76,7 @@ class Course:
         tensors, header = self.trainer.state()
         k, fvu = (self.history.get(name, [None])[-1] for name in ("k", "fvu"))
         score = fvu if k == self.job.sae.k else None
-        self.checkpoints.save(tensors, {"trainer": header, "history": self.history}, score)
+        self.checkpoints.save(tensors, {"trainer": header, "history": self.history, "origin": self.origin}, score)
 
     def show(self) -> None:
         """The last point of the curves, to whoever watches the cluster."""
@@ -110,6 +122,9 @@ def train_together(
             if place.rank == 0 and step in rungs and course.trainer.steps_done == step:
                 course.save()
                 finish(course)
+        if step == 0:
+            for course in (one for one in courses if one.trainer.steps_done == 0):
+                course.begin(batch[:, :-GUIDE_COLUMNS] if guided else batch)
         shards = [torch.from_numpy(batch[s * per_shard : (s + 1) * per_shard]).to(device) for s in mine]
         guides = [guides_of(shard) for shard in shards] if guided else None
         shards = [shard[:, :-GUIDE_COLUMNS] for shard in shards] if guides else shards

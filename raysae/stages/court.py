@@ -11,12 +11,13 @@ import torch
 from raysae.corpora.splits import problem_key
 from raysae.falsification.metrics import sparsity
 from raysae.falsification.metrics.alignment import Alignment, align
+from raysae.falsification.metrics.dictionaries import Origin
 from raysae.falsification.metrics.matching import permuted_rows
 from raysae.falsification.protocol import read
 from raysae.models.load import load_model, load_tokenizer, random_twin
-from raysae.saes import SparseAutoencoder
+from raysae.saes import SparseAutoencoder, checkpoint
 from raysae.stages.capture import MAIN, twin_seed
-from raysae.stages.dictionaries import arms, dictionary, reads
+from raysae.stages.dictionaries import arms, dictionary, reads, trained_arms
 from raysae.stages.measure import Sample, encode, factor_matrix, read_sample
 from raysae.stages.other_run import OtherRun, other_run
 from raysae.stages.seal import test_records
@@ -145,6 +146,19 @@ class Examination:
     @cached_property
     def sae(self) -> SparseAutoencoder:
         return dictionary(self.court.folder, self.experiment, self.shown, self.number, self.fit)
+
+    @property
+    def trained(self) -> bool:
+        """Whether the SAE is one that was trained, not made from such a one."""
+        return self.shown in trained_arms(self.experiment)
+
+    @property
+    def origin(self) -> Origin:
+        """How its training began; of a dictionary without one, its own rows and the training of the SAE it is made
+        from."""
+        home = self.court.folder.sae / (self.shown if self.trained else MAIN) / str(self.number)
+        origin = Origin(**checkpoint.provenance(home).get("origin", {}))
+        return origin if self.trained else origin._replace(init=checkpoint.digest(self.sae))
 
     @cached_property
     def fit_latents(self) -> torch.Tensor:

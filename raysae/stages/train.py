@@ -191,7 +191,7 @@ def train_all(jobs: list[SAEJob], board: Path, place: Place) -> None:
 
 def _save(course: Course) -> None:
     job = course.job
-    checkpoint.save(course.trainer.finished(), job.out, job.provenance)
+    checkpoint.save(course.trainer.finished(), job.out, job.provenance | {"origin": course.origin})
     write_json(job.out / "history.json", course.history)
     blocks = tuple(
         describe_file(path, job.fingerprint)

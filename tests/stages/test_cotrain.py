@@ -38,11 +38,13 @@ def jobs(undisturbed: Path, tiny_config: Path, tmp_path: Path) -> list[SAEJob]:
 
 
 def trained(jobs: list[SAEJob], folder: Path, stop_after: int | None = None) -> dict[Path, dict[str, Tensor]]:
-    """The finished weights and the history of each; none where a halt came first."""
+    """The finished weights, the history and the origin of each; none where a halt came first."""
     found: dict[Path, dict[str, Tensor]] = {}
 
     def finish(course: Course) -> None:
-        found[course.job.out] = course.trainer.state()[0] | {"fvu": torch.tensor(course.history["fvu"])}
+        origin = torch.tensor([int(course.origin[name][:15], 16) for name in ("init", "order", "shard")])
+        curve = torch.tensor(course.history["fvu"])
+        found[course.job.out] = course.trainer.state()[0] | {"fvu": curve, "origin": origin}
 
     class After(Halt):
         def now(self) -> bool:

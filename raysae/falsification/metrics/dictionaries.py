@@ -13,13 +13,14 @@ ROWS_AT_ONCE = 1024
 
 
 class Origin(NamedTuple):
-    """Fingerprints of what must differ between independent runs (SCIENCE 6.1)."""
+    """Fingerprints, taken while it was trained, of what must differ between independent runs (SCIENCE 6.1); None where
+    training left none."""
 
-    init: str
+    init: str | None = None
     """Of the weights before the first step."""
-    order: str
-    """Of the order in which the tokens came."""
-    shard: str
+    order: str | None = None
+    """Of the first batch, as the order of the tokens gave it."""
+    shard: str | None = None
     """Of the documents it was trained on."""
 
 

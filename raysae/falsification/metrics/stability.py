@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from raysae.falsification.intervals import Estimate, jackknife_over_seeds
 from raysae.falsification.metrics.codes import correlation_where_either_fires
-from raysae.falsification.metrics.dictionaries import Dictionary, match, match_rows, random_rows
+from raysae.falsification.metrics.dictionaries import Dictionary, Origin, match, match_rows, random_rows
 from raysae.falsification.metrics.documents import MAIN
 from raysae.falsification.metrics.observation import finite, over_seeds
 from raysae.types.metric import Gate, Metric, Reason
@@ -87,21 +87,27 @@ def pw_mcc(a: Float[np.ndarray, "a d"], b: Float[np.ndarray, "b d"]) -> float:
 def independent(seeds: Sequence[Dictionary], pairs: Pairwise) -> tuple[Gate, ...]:
     """Whether the runs were independent (SCIENCE 6.1). A shared initialisation is VOID, whichever way it shows:
 
-    the fingerprints say so; latents match those of their own number, which only a common start explains; or the
-    decoders before training (or early in it) are closer than half-way from chance to identity, which holds under a
-    permutation too. A shared order or shard is GATE_FAILED: the runs are then less independent than claimed.
+    the fingerprints that training left say so; latents match those of their own number, which only a common start
+    explains; or the decoders before training (or early in it) are closer than half-way from chance to identity, which
+    holds under a permutation too. A shared order or shard is GATE_FAILED: the runs are then less independent than
+    claimed. So is what is not known.
     """
-    origins = [one.origin for one in seeds]
-    shared = {name: len(origins) - len({getattr(one, name) for one in origins}) for name in ("init", "order", "shard")}
+    columns = {name: [getattr(one.origin, name) for one in seeds] for name in Origin._fields}
+    known = {name: [one for one in column if one is not None] for name, column in columns.items()}
+    shared = {name: len(column) - len(set(column)) for name, column in known.items()}
+    said = {
+        name: f", of {len(seeds) - len(column)} it is not known" if len(column) < len(seeds) else ""
+        for name, column in known.items()
+    }
     n = {pair: min(len(seeds[pair[0]].rows), len(seeds[pair[1]].rows)) for pair in pairs.compared}
     fixed = max(pairs.compared.items(), key=lambda item: item[1].fixed / max(n[item[0]], 1), default=None)
     count, of = (fixed[1].fixed, n[fixed[0]]) if fixed else (0, 0)
     gates = [
         Gate(
             name="own initialisation",
-            passed=shared["init"] == 0,
-            detail=f"{shared['init']} of {len(seeds)} seeds repeat the initialisation of another",
-            failure=Reason.VOID,
+            passed=shared["init"] == 0 and not said["init"],
+            detail=f"{shared['init']} of {len(seeds)} seeds repeat the initialisation of another{said['init']}",
+            failure=Reason.VOID if shared["init"] else Reason.GATE_FAILED,
         ),
         Gate(
             name="own numbering",
@@ -111,13 +117,22 @@ def independent(seeds: Sequence[Dictionary], pairs: Pairwise) -> tuple[Gate, ...
         ),
         Gate(
             name="own data",
-            passed=shared["order"] == 0 and shared["shard"] == 0,
-            detail=f"{shared['order']} of {len(seeds)} seeds repeat a data order, {shared['shard']} a document shard",
+            passed=shared["order"] == shared["shard"] == 0 and not said["order"] + said["shard"],
+            detail=f"{shared['order']} of {len(seeds)} seeds repeat a data order{said['order']}, {shared['shard']} a "
+            f"document shard{said['shard']}",
         ),
     ]
-    known = [pair for pair in pairs.compared.values() if np.isfinite(pair.start)]
-    if known:
-        closest = max(known, key=lambda pair: pair.start - (1 + pair.random) / 2)
+    begun = [pair for pair in pairs.compared.values() if np.isfinite(pair.start)]
+    if len(begun) < len(pairs.compared):
+        gates.append(
+            Gate(
+                name="own start",
+                passed=False,
+                detail=f"of {len(pairs.compared) - len(begun)} pairs the decoders before training are not at hand",
+            )
+        )
+    elif begun:
+        closest = max(begun, key=lambda pair: pair.start - (1 + pair.random) / 2)
         gates.append(
             Gate(
                 name="own start",

@@ -1,6 +1,5 @@
 """What the latents of one SAE look like together: redundancy, purity, and where in the text it reconstructs badly."""
 
-import hashlib
 from typing import Any
 
 import numpy as np
@@ -10,35 +9,35 @@ from raysae.falsification.metrics import purity, reconstruction, redundancy, spa
 from raysae.falsification.metrics.codes import size
 from raysae.falsification.metrics.dictionaries import Dictionary, Origin, dictionary
 from raysae.falsification.metrics.redundancy import Pair, Redundancy
-from raysae.saes import build
+from raysae.saes import build, checkpoint
 from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
-from raysae.stages.dictionaries import PLAIN, trained_arms
+from raysae.stages.dictionaries import PLAIN
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
-from raysae.stages.jobs import document_shard
 from raysae.stages.measure import decode, mean_active, places
-from raysae.types import Metric, Split
-from raysae.types.experiment import fingerprint, stream_seed
+from raysae.types import Metric
+from raysae.types.experiment import stream_seed
 
 DRAWS = 20
 """Label permutations of purity, at most."""
 
 
 def geometry(exam: Examination) -> Dictionary:
-    """The alive latents of an SAE on TEST, with the fingerprints of how it began."""
-    seed, number, sae = exam.experiment.seed, exam.number, exam.sae
-    trained = exam.arm in trained_arms(exam.experiment)
-    start = None
-    if trained:
-        start = build(sae.architecture, sae.d_in, sae.d_sae, sae.k, stream_seed(seed, f"sae/{number}/init")).W_dec
-    first = (sae.W_dec if start is None else start).detach()
-    blocks = exam.court.store(exam.source).blocks(Split.TRAIN, document_shard(exam.experiment, number))
-    origin = Origin(
-        init=hashlib.sha256(first.numpy().tobytes()).hexdigest(),
-        order=str(stream_seed(seed, f"sae/{number}/order")),
-        shard=fingerprint([block.sha256 for block in blocks]),
-    )
-    return dictionary(sae.W_dec.detach(), exam.test_latents, exam.alive, origin, None if start is None else first)
+    """The alive latents of an SAE on TEST, with what training says of how it began, and in the real arm its decoder
+    before that."""
+    sae, origin = exam.sae, exam.origin
+    start = _start(exam, origin) if exam.arm == MAIN else None
+    return dictionary(sae.W_dec.detach(), exam.test_latents, exam.alive, origin, start)
+
+
+def _start(exam: Examination, origin: Origin) -> torch.Tensor | None:
+    """The decoder that the seed gives, where training began with that one; a dictionary without training is its own."""
+    sae = exam.sae
+    if not exam.trained:
+        return sae.W_dec.detach()
+    seed = stream_seed(exam.experiment.seed, f"sae/{exam.number}/init")
+    first = build(sae.architecture, sae.d_in, sae.d_sae, sae.k, seed)
+    return first.W_dec.detach() if checkpoint.digest(first) == origin.init else None
 
 
 def _redundancy(exam: Examination) -> Plain:
@@ -50,7 +49,7 @@ def _redundancy(exam: Examination) -> Plain:
         alive=size(found.code)[1],
         l0=mean_active(exam.test_latents),
         fvu=float((test.x - x_hat).square().sum().double() / (test.x - exam.mean).square().sum().double()),
-        start=f"{found.origin.init} {found.origin.order}",
+        start=None if None in found.origin else f"{found.origin.init} {found.origin.order}",
     )._asdict()
 
 

@@ -98,6 +98,7 @@ def test_rho_is_paired_by_seed_and_passes_where_every_gate_does():
         ({"alive": 440}, "same alive", Reason.GATE_FAILED),
         ({"fvu": 0.0601}, "FVU kept", Reason.GATE_FAILED),
         ({"start": "other"}, "same start", Reason.GATE_FAILED),
+        ({"start": None}, "same start", Reason.GATE_FAILED),
         ({"fun": 0.1}, "functional redundancy falls", Reason.GATE_FAILED),
         ({"before": 0.0096, "after": 0.001}, "something to reduce", Reason.VOID),
     ],

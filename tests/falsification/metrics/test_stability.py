@@ -90,7 +90,7 @@ def test_a_shared_initialisation_is_seen_by_its_fingerprint_its_numbering_and_it
     assert failures(same_print) == {"own initialisation": Reason.VOID}
     rng = np.random.default_rng(0)
     rows, start = random_rows(M, D, rng), random_rows(M, D, rng)
-    numbered = [one._replace(rows=trained(9, rows, one.code).rows, start=None) for one in seeds]
+    numbered = [one._replace(rows=trained(9, rows, one.code).rows) for one in seeds]
     assert failures(numbered) == {"own numbering": Reason.VOID}
     renumbered = [one._replace(start=start[np.random.default_rng(s).permutation(M)]) for s, one in enumerate(seeds)]
     assert failures(renumbered) == {"own start": Reason.VOID}
@@ -100,6 +100,18 @@ def test_a_shared_data_order_or_shard_makes_runs_less_independent_than_claimed()
     for field in ("order", "shard"):
         seeds = [one._replace(origin=one.origin._replace(**{field: "x"})) for one in seeds_of(count=3)]
         assert failures(seeds) == {"own data": Reason.GATE_FAILED}
+
+
+@pytest.mark.parametrize(
+    ("missing", "gate"), [("init", "own initialisation"), ("order", "own data"), ("shard", "own data")]
+)
+def test_what_training_left_no_fingerprint_of_is_not_taken_for_independent(missing: str, gate: str):
+    first, *others = seeds_of(count=3)
+    seeds = [first._replace(origin=first.origin._replace(**{missing: None})), *others]
+    assert failures(seeds) == {gate: Reason.GATE_FAILED}
+    (said,) = [one.detail for one in independent(seeds, compare_all(seeds)) if not one.passed]
+    assert "of 1 it is not known" in said
+    assert failures([first._replace(start=None), *others]) == {"own start": Reason.GATE_FAILED}
 
 
 def test_only_alive_latents_enter_a_dictionary():
