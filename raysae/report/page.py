@@ -1,6 +1,5 @@
 """The report page: `ReportData` in sentences, tables and figures. Reads a run folder, writes report.html."""
 
-import re
 from pathlib import Path
 
 import jinja2
@@ -14,6 +13,7 @@ from raysae.report import (
     overhead,
     phases,
     quality,
+    readings,
     resources,
     sections,
     step_control,
@@ -64,7 +64,7 @@ def render(run: ReportData) -> str:
         units=[_unit(unit) for unit in units],
         latents=contexts.cards(run.contexts),
         latents_left_out=max(len(run.contexts) - contexts.LATENTS, 0),
-        also=_also(run.metrics, run.protocol),
+        also=_also(run.metrics),
         nulls=_nulls(criteria),
         observations=[_observation(name, metric) for name, metric in run.observations.items()],
         gates=_gates(run.metrics),
@@ -168,6 +168,7 @@ def _verdict_row(name: str, row: Plain, metric: Plain, protocol: Plain) -> Plain
         "ceiling": words.number(row.get("ceiling")),
         "corrected": None if words.finite(row.get("corrected")) is None else words.number(row["corrected"]),
         "reason": row.get("reason", ""),
+        "worst": readings.worst(metric),
         "guard": words.FVU_GUARD if guard else "",
     }
 
@@ -182,11 +183,7 @@ def _observation(name: str, metric: Plain) -> Plain:
         "n": f"{words.count(metric.get('n'))} {words.spaced(metric.get('unit_of_sampling', 'unit'))}s",
         "missing": metric.get("not_run") or "",
         "nulls": [_null(null, numbers, {}) for null, numbers in (metric.get("nulls") or {}).items()],
-        "also": [
-            (words.spaced(key), words.number(number))
-            for key, number in (metric.get("also") or {}).items()
-            if words.finite(number) is not None
-        ],
+        "also": readings.rows(metric),
     }
 
 
@@ -223,28 +220,18 @@ def _unit(unit: Plain) -> Plain:
     }
 
 
-def _also(metrics: Plain, protocol: Plain) -> list[tuple[str, str, str, str]]:
-    """Criterion, reading, what it is, value."""
-    found: list[tuple[str, str, str, str]] = []
+def _also(metrics: Plain) -> list[tuple[str, list[Plain]]]:
+    """Criterion and its readings, of those that have any."""
+    found: list[tuple[str, list[Plain]]] = []
     for name, metric in metrics.items():
-        per_seed = metric.get("per_seed") or []
-        if per_seed:
-            found.append(
-                (words.spaced(name), "value by seed", "", ", ".join(words.number(value) for value in per_seed))
-            )
+        rows = readings.rows(metric)
         if words.finite(metric.get("ceiling")) is not None:
-            found.append(
-                (words.spaced(name), "ceiling", "supervised best on the same data", words.number(metric["ceiling"]))
-            )
-        rivals = [str(rival) for rival in _registered(protocol, "criteria", name).get("rivals") or []]
-        about = {
-            key.strip(): text.strip()
-            for key, _, text in (re.split(r"([:,])", rival, maxsplit=1) for rival in rivals if re.search("[:,]", rival))
-        }
-        found += [
-            (words.spaced(name), key, about.get(key, ""), words.number(value))
-            for key, value in (metric.get("also") or {}).items()
-        ]
+            about, value = "the best that supervision, or a perfect SAE, reaches", words.number(metric["ceiling"])
+            rows = [{"name": "ceiling", "about": about, "value": value, "members": []}, *rows]
+        if by_seed := readings.by_seed(metric):
+            rows = [by_seed, *rows]
+        if rows:
+            found.append((words.spaced(name), rows))
     return found
 
 
