@@ -51,6 +51,12 @@ def check_refused(result, said: str, out: Path) -> None:
         ("{}\n", "capture.hookpoints=[layers.9.resid_post]", "layers.9.resid_post"),
         ("{}\n", "capture.hookpoints=[layers.0.head]", "layers.0.head"),
         ("{}\n", "capture.hookpoints=[layers.1.attn_out]", "causal_interchange is to be measured at layers.1.attn_out"),
+        (
+            "protocol: {criteria: [leakage], observations: [verification]}\n",
+            "capture.hookpoints=[layers.1.attn_out]",
+            "verification is to",
+        ),
+        ("protocol: {criteria: [stability]}\n", "capture.hookpoints=[layers.1.attn_out]", "stability is to"),
         ("{}\n", "model.name=gpt5", "gpt5"),
         ("{}\n", "model.path=nowhere", "nowhere"),
         ("{}\n", "corpus.name=gsm9k", "gsm9k"),

@@ -81,7 +81,7 @@ def check_observations(names: tuple[str, ...]) -> None:
         )
 
 
-EDITING = ("causal_interchange", "causal_attribution", "hook_sweep", "step_control")
+EDITING = ("causal_interchange", "causal_attribution", "stability", "hook_sweep", "step_control", "verification")
 """Exhibits that add to an activation and follow what comes of it from the block's output on."""
 
 
