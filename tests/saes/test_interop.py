@@ -188,7 +188,7 @@ def test_the_command_line_exports_with_a_card_and_imports_again(tmp_path):
     ("arguments", "said"),
     [
         (("export", "run", "out", "--to", "onnx"), "--to onnx; allowed: saelens, sparsify, dictionary_learning"),
-        (("export", "run", "out", "--seed", "7"), "--arm main --seed 7; there are: main/0"),
+        (("export", "run", "out", "--seed", "7"), "--arm main --seed 7; there are, as <arm>/<seed>: main/0"),
         (("export", "nowhere", "out"), "nowhere holds no SAE"),
         (("export", "run", "run"), "run is not empty"),
         (("import", "run", "out"), "run holds no SAE; allowed: a folder with one of sae_weights.safetensors"),
