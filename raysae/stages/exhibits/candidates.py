@@ -15,13 +15,15 @@ from raysae.stages.exhibits.labels import nothing
 from raysae.stages.measure import encode
 from raysae.types import Metric
 
-NEEDED = ("INJECTION", "ORIGINAL", "CUE_FREE", "PARAPHRASE", "PAIR")
+STORIES = "INJECTION"
+"""Nothing in them is a step."""
+NEEDED = ("ORIGINAL", "CUE_FREE", "PARAPHRASE", "PAIR")
 NO_SETS = "The text has no stories with cues, no renderings of one trace or no minimal pairs."
 
 
 def _examine(exam: Examination) -> Plain | None:
     text = judged(exam.court, exam.source)
-    if text is None or any(name not in text.test for name in NEEDED):
+    if text is None or any(name not in text.test for name in NEEDED) or STORIES not in sets_of(exam.court, exam.test):
         return None
     pairs = text.test["PAIR"]
     types = np.unique(pairs.y)
@@ -53,7 +55,7 @@ class _Columns:
     def injected(self) -> np.ndarray:
         """bool [texts, c]: does it fire anywhere in a story?"""
         test = self.exam.test
-        of = np.array([name == "INJECTION" for name in sets_of(self.exam.court, test)])
+        of = np.array([name == STORIES for name in sets_of(self.exam.court, test)])
         document = test.document.numpy()
         rows = np.flatnonzero(of[document])
         fires = self.values(test.x[rows]) > self.thresholds
