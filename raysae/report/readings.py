@@ -63,7 +63,7 @@ READINGS: dict[str, dict[str, str]] = {
     "causal_interchange": {
         "mean_j": "joint success J of the latents, mean over values and seeds, nothing subtracted",
         "mean_ceiling_j": "J of the best supervised edit",
-        "mean_matched_j": "J of other latents that fire about as often",
+        "mean_matched_j": "J of other latents that fire as often and move as much",
         "untestable_units": "values whose ceiling is too low in some seed; they count as not coherent",
         "any_change": "share of pairs in which the exchange changes any prediction",
         "any_change_matched": "the same for the matched latents",
