@@ -34,6 +34,8 @@ WORLDS: dict[str, Any] = {
     dyck.NAME: dyck.WORLD,
 }
 """Generated text with a causal program: name -> the module in `worlds/` that makes it, or what offers the same."""
+READINGS = {arithmetic_cot.NAME: arithmetic_cot.readings, controlled_cot.NAME: controlled_cot.readings}
+"""Where a text shows what a reader makes of it: name of a world -> record -> its readings."""
 GENERATED = {
     **{name: world.generate for name, world in WORLDS.items()},
     controlled_cot.NAME: controlled_cot.generate,

@@ -9,6 +9,7 @@ import torch
 
 from raysae.stages.court import Court
 from raysae.stages.exhibits.step_control import Along
+from raysae.stages.ingest import GENERATED, READINGS
 from raysae.types import Split
 from raysae.types.loading import load
 from tests.runs import in_process
@@ -98,3 +99,12 @@ def test_behind_the_last_block_there_is_nothing_to_control(tiny_config: Path, tm
     found = in_process("run", *how)
     assert found.returncode == 2 and "type sae.hookpoint=layers.0.resid_post" in found.stderr
     assert found.stderr.count("\n") == 1 and not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize("world", ["arithmetic_cot", "controlled_cot"])
+def test_a_world_says_in_most_of_its_texts_where_the_model_is_read(world: str) -> None:
+    records = list(GENERATED[world](60, 1))
+    found = [(record, read) for record in records if (read := READINGS[world](record)) is not None]
+    assert len(found) > 20 and any(read.detections for _, read in found)
+    for record, read in found:
+        assert record.text[read.close - 1] == " " and read.answer < len(record.text)

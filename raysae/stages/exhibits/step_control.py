@@ -17,7 +17,7 @@ from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.pairs import locate
 from raysae.stages.exhibits.pushing import block_output
 from raysae.stages.forward import token_batches
-from raysae.stages.ingest import WORLDS
+from raysae.stages.ingest import READINGS
 from raysae.stages.measure import Sample
 from raysae.types import Metric, Split
 
@@ -60,7 +60,7 @@ def _examine(exam: Examination) -> Plain | None:
 
 def _readable(court: Court) -> bool:
     names = court.experiment.corpus.names
-    return len(names) == 1 and hasattr(WORLDS.get(names[0]), "readings")
+    return len(names) == 1 and names[0] in READINGS
 
 
 def _step_types(sample: Sample) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ def _places(court: Court, source: str) -> dict[str, Places]:
     found: dict[str, list[tuple[int, int, int, int]]] = {outcome: [] for outcome in OUTCOMES}
     for document, record_id in enumerate(sample.records):
         record = records[record_id]
-        readings = WORLDS[name].readings(record)
+        readings = READINGS[name](record)
         if readings is None:
             continue
         chars = (readings.answer, readings.close, *readings.ends, *(one.char for one in readings.detections))
