@@ -4,6 +4,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from raysae.falsification.criterion import SEED_SHARE
+from raysae.falsification.metrics.brittleness import PERTURBATIONS
+from raysae.falsification.metrics.leakage import CHANNELS
 from raysae.report import words
 from raysae.report.data import Plain
 
@@ -253,8 +255,8 @@ _COUNTED = {
 }
 """Metrics whose value counts a unit only where most seeds agree on it."""
 _PARTS = {
-    "leakage": ("channel", ("memorisation", "template", "cue", "model_free")),
-    "brittleness": ("perturbation", ("paraphrase", "token_injection", "cue_removal", "length_shift")),
+    "leakage": ("channel", tuple(CHANNELS)),
+    "brittleness": ("perturbation", PERTURBATIONS),
 }
 """Metrics whose value is that of the worst of several parts."""
 

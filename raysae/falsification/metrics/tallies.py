@@ -33,12 +33,10 @@ def accuracy(
     classes: int,
 ) -> Tally:
     """Balanced accuracy: a column per class, chances are its tokens. Tokens with truth -1 have no label."""
-    known = truth >= 0
-    truth, predicted, document = truth[known], predicted[known], document[known]
-    at, size = document * classes + truth, documents * classes
-    of = np.bincount(at, minlength=size)
-    hits = np.bincount(at[truth == predicted], minlength=size)
-    return Tally(*(counts.reshape(documents, classes).astype(np.float64) for counts in (hits, of)))
+    truth, predicted, document = _labelled(truth, predicted, document)
+    right = truth == predicted
+    hits = _counts(truth[right], document[right], documents, classes)
+    return Tally(hits, _counts(truth, document, documents, classes))
 
 
 def uninformed(
@@ -50,12 +48,25 @@ def uninformed(
 ) -> Tally:
     """What `accuracy` of the same predictions comes to where they know nothing of the truth: of each class that occurs,
     the share of all tokens for which it is said."""
-    known = truth >= 0
-    truth, predicted, document = truth[known], predicted[known], document[known]
-    said = np.bincount(document * classes + predicted, minlength=documents * classes).reshape(documents, classes)
-    tokens = np.bincount(document, minlength=documents)[:, None]
+    truth, predicted, document = _labelled(truth, predicted, document)
+    said = _counts(predicted, document, documents, classes)
     occurs = np.bincount(truth, minlength=classes) > 0
-    return Tally((said * occurs).astype(np.float64), (tokens * occurs).astype(np.float64))
+    return Tally(said * occurs, said.sum(axis=1, keepdims=True) * occurs)
+
+
+def _labelled(
+    truth: Int[np.ndarray, " n"], predicted: Int[np.ndarray, " n"], document: Int[np.ndarray, " n"]
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
+    known = truth >= 0
+    return truth[known], predicted[known], document[known]
+
+
+def _counts(
+    kind: Int[np.ndarray, " n"], document: Int[np.ndarray, " n"], documents: int, classes: int
+) -> Float[np.ndarray, "d c"]:
+    """Tokens of each class in each document."""
+    found = np.bincount(document * classes + kind, minlength=documents * classes)
+    return found.reshape(documents, classes).astype(np.float64)
 
 
 def rate(hit: Bool[np.ndarray, " n"], document: Int[np.ndarray, " n"], documents: int) -> Tally:
