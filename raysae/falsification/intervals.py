@@ -173,9 +173,18 @@ def worst_of(estimates: Sequence[Estimate]) -> tuple[float | None, Interval | No
     return max(e.value for e in estimates), (max(lower for lower, _ in known), max(upper for _, upper in known))
 
 
-def permutation_p(observed: Float[np.ndarray, " u"], null: Float[np.ndarray, "u k"]) -> Float[np.ndarray, " u"]:
-    """(1 + number of null draws >= observed) / (1 + K): never 0 (SCIENCE 0.6)."""
-    return (1.0 + (null >= observed[:, None]).sum(axis=1)) / (1.0 + null.shape[1])
+def permutation_p(
+    observed: Float[np.ndarray, " u"],
+    null: Float[np.ndarray, "u k"],
+    distinct: Int[np.ndarray, " u"] | None = None,
+) -> Float[np.ndarray, " u"]:
+    """(1 + number of null draws >= observed) / (1 + K): never 0 (SCIENCE 0.6).
+
+    `distinct`: how many of the K are different ones, where there were few to draw from. They say as much as so many draws,
+    however often each was taken.
+    """
+    draws = null.shape[1] if distinct is None else distinct
+    return (1.0 + draws * (null >= observed[:, None]).mean(axis=1)) / (1.0 + draws)
 
 
 def pooled_p(

@@ -122,8 +122,8 @@ _ROWS = (
         name="matched_latents",
         code="N9",
         level="latents",
-        description="Other alive latents that fire as often as the chosen ones and move as much, within 20 %, take "
-        "their place in the intervention.",
+        description="Other alive latents that fire as often as the chosen ones and move as much, within 20 % or, "
+        "where those are few, the nearest, take their place in the intervention.",
         needs="nothing",
     ),
     Null(

@@ -290,6 +290,14 @@ def test_what_the_weights_never_move_has_no_spread():
     assert found.value == 1.0 and found.interval == (1.0, 1.0)
 
 
+def test_permutation_p_of_sets_drawn_again_is_that_of_each_drawn_once():
+    different = np.array([[0.1, 0.9, 0.2, 0.3]])
+    again = np.repeat(different, 50, axis=1)
+    observed = np.array([0.5])
+    assert permutation_p(observed, again, np.array([4])) == pytest.approx(permutation_p(observed, different))
+    assert permutation_p(observed, again) < permutation_p(observed, different)
+
+
 def test_permutation_p_counts_ties_and_is_never_zero():
     p = permutation_p(np.array([1.0, 0.5, 0.0]), np.array([[0.0] * 19, [0.5] * 19, [0.5] * 19]))
     assert p == pytest.approx([1 / 20, 1.0, 1.0])

@@ -40,7 +40,7 @@ train: {steps: 250, batch_tokens: 256, seeds: 2, lr: 0.01, shards: 1, workers: 1
 rivals: {relu_l1: {architecture: relu, l1: 0.1}}
 protocol:
   {criteria: [alignment, causal_interchange], observations: [interventional],
-   permutations: 20, bootstrap: 200, pairs: 20,
+   permutations: 60, bootstrap: 200, pairs: 20,
    nulls: [random_model, random_dictionary, permuted_labels, matched_latents, random_direction]}
 beside:
   superposed: {model: {name: superposed, width: 30}, rivals: {}, train: {steps: 20},

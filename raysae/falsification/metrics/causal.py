@@ -5,6 +5,7 @@ The model is a callable (tokens, positions, delta) -> predictions; how an edit i
 """
 
 from collections.abc import Callable, Sequence
+from math import comb
 
 import numpy as np
 import torch
@@ -36,7 +37,10 @@ Model = Callable[[Tensor, Tensor, Tensor], Tensor]
 TOLERANCE = float(np.log(1.2))
 """How far a matched latent may be from the one it stands for, as the logarithm of the ratio of rates and of sizes."""
 NEAREST = 8
-"""To draw from where none is as near as that: one latent drawn again and again is one set, not many."""
+"""To draw from at least, however near."""
+DIFFERENT = 40
+"""Sets that there must be to draw from: one latent drawn again and again is one set, and p is no smaller than 1 / 41 then,
+which Benjamini-Hochberg lets pass where half of the units are as good (SCIENCE 0.6)."""
 
 
 def select_latents(
@@ -71,12 +75,16 @@ def matched_sets(
     sizes: Float[np.ndarray, " m"] | None = None,
 ) -> Int[np.ndarray, "draws c"]:
     """N9: sets as large as `chosen`, each latent replaced by a random other alive one that fires as often and, where
-    `sizes` says what an edit of each moves, moves as much, both within 20 %; else by one of the eight nearest, and by a
-    dead one (whose edit does nothing) where none is left.
+    `sizes` says what an edit of each moves, moves as much, both within 20 %; by one of the nearest where so few do that no 40
+    different sets could be drawn (eight of them, or ten in the place of two chosen, or 40 of one), and by a dead one
+    (whose edit does nothing) where none is left.
 
     Rates and sizes taken at the variable's own sites make this the hardest null. ValueError if the dictionary has too
     few latents.
     """
+    pool = NEAREST
+    while chosen and comb(pool, len(chosen)) < DIFFERENT:
+        pool += 1
     allowed = rates > 0 if alive is None else alive & (rates > 0)
     free = ~np.isin(np.arange(len(rates)), chosen)
     if free.sum() < len(chosen):
@@ -92,9 +100,9 @@ def matched_sets(
         for place in rng.permutation(len(chosen)):
             others = np.flatnonzero(left & allowed if (left & allowed).any() else left)
             near = others[away[place][others] <= TOLERANCE]
-            if not len(near):
+            if len(near) < pool:
                 others = rng.permutation(others)  # which of those that are equally far
-                near = others[np.argsort(away[place][others], kind="stable")[:NEAREST]]
+                near = others[np.argsort(away[place][others], kind="stable")[:pool]]
             taken = rng.choice(near)
             sets[draw, place] = taken
             left[taken] = False

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from raysae.falsification.criterion import CEILING_J, CORRECTED_J, SEED_SHARE
 from raysae.falsification.intervals import benjamini_hochberg, clopper_pearson, permutation_p
@@ -31,6 +31,8 @@ class Unit(NamedTuple):
     matched_changed: float | None = None
     readable: float | None = None
     """J of the part of the edit that what comes behind can read; null where that is not known."""
+    sets: int | None = None
+    """How many of the matched sets are different ones; null: all."""
 
     @property
     def name(self) -> str:
@@ -54,16 +56,21 @@ class Judged(NamedTuple):
     coherent: Bool[np.ndarray, " u"]
 
 
-def judge(j: Float[np.ndarray, " u"], matched: Float[np.ndarray, "u k"], ceiling: Float[np.ndarray, " u"]) -> Judged:
+def judge(
+    j: Float[np.ndarray, " u"],
+    matched: Float[np.ndarray, "u k"],
+    ceiling: Float[np.ndarray, " u"],
+    sets: Int[np.ndarray, " u"] | None = None,
+) -> Judged:
     """Coherent iff (J - p95 of matched) / (ceiling - p95 of matched) >= 0.8 and significant against the matched sets at
-    false discovery rate 0.05. Without the floor on the ceiling one lucky pair on a broken model would be 0.01 / 0.01 =
-    1. NaN: a set that was not drawn, since nothing could make the unit coherent; nor is it, but to the others' false
+    false discovery rate 0.05; of the matched ones, `sets` are different. Without the floor on the ceiling one lucky pair on
+    a broken model would be 0.01 / 0.01 = 1. NaN: a set that was not drawn, since nothing could make the unit coherent; nor is it, but to the others' false
     discovery rate it counts as the set would that lets them most easily through: cutting draws lowers no null."""
     null = np.nanquantile(matched, 0.95, axis=1, method="higher")
     testable = (ceiling >= CEILING_J) & (ceiling > null)
     corrected = np.full(len(j), np.nan)
     corrected[testable] = (j - null)[testable] / (ceiling - null)[testable]
-    p = np.where(testable, permutation_p(j, np.nan_to_num(matched, nan=-np.inf)), 1.0)
+    p = np.where(testable, permutation_p(j, np.nan_to_num(matched, nan=-np.inf), sets), 1.0)
     drawn = ~np.isnan(matched).any(axis=1)
     with np.errstate(invalid="ignore"):
         return Judged(corrected, (corrected >= CORRECTED_J - 1e-9) & benjamini_hochberg(p) & drawn)
@@ -147,7 +154,9 @@ def _arrays(seed: Sequence[Unit]) -> tuple[Float[np.ndarray, " u"], Float[np.nda
 
 
 def _judge(seed: Sequence[Unit]) -> Judged:
-    found = judge(*_arrays(seed))
+    j, matched, ceiling = _arrays(seed)
+    sets = np.array([matched.shape[1] if unit.sets is None else unit.sets for unit in seed])
+    found = judge(j, matched, ceiling, sets)
     return found._replace(coherent=found.coherent & ~np.array([unit.illusion for unit in seed]))
 
 

@@ -52,6 +52,8 @@ class Control(NamedTuple):
     """Step type -> latent -> outcome -> change over all documents, the latent silenced alone."""
     others: dict[str, list[dict[str, float]]]
     """Step type -> the same of other latents that fire there."""
+    sets: dict[str, int]
+    """Step type -> how many of its matched sets are different ones."""
 
 
 def choose(
@@ -89,7 +91,7 @@ def measure(
     def totals(delta: Tensor) -> dict[str, float]:
         return {name: float(column.sum()) for name, column in change(delta).items()}
 
-    found = Control({name: list(some) for name, some in chosen.items() if some}, clean, {}, {}, {}, {})
+    found = Control({name: list(some) for name, some in chosen.items() if some}, clean, {}, {}, {}, {}, {})
     columns = sorted({latent for some in found.latents.values() for latent in some})
     for place, (name, some) in enumerate(found.latents.items()):
         inside = torch.from_numpy(inside_of[name])
@@ -103,6 +105,7 @@ def measure(
         at = latents[inside]
         sizes = step_sizes(torch.zeros_like(at), at, W_dec)
         sets = matched_sets(rates, some, draws, seed + place, alive, sizes)
+        found.sets[name] = len(np.unique(np.sort(sets, axis=1), axis=0))
         own = part(some)
         unit = torch.from_numpy(np.random.default_rng([seed, place]).standard_normal((draws, W_dec.shape[1])))
         unit = (unit / unit.norm(dim=1, keepdim=True)).to(W_dec)
@@ -199,7 +202,9 @@ def rows(seeds: Sequence[Control], counts: Sums, *, bootstrap: int, seed: int) -
                 for null in NULLS:
                     drawn = drawn_of[null] / counts[outcome].sum()
                     row |= {f"{null}_mean": float(drawn.mean()), f"{null}_p95": float(np.quantile(np.abs(drawn), 0.95))}
-                    row[f"p_{null}"] = float(permutation_p(np.abs([estimate.value]), np.abs(drawn)[None])[0])
+                    different = sum(one.sets[name] for one in seeds) if null == NULLS[0] else len(drawn)
+                    p = permutation_p(np.abs([estimate.value]), np.abs(drawn)[None], np.array([different]))
+                    row[f"p_{null}"] = float(p[0])
                 found.append(row)
     passed = [benjamini_hochberg(np.array([row[f"p_{null}"] for row in found])) for null in NULLS] if found else []
     for place, row in enumerate(found):

@@ -157,7 +157,9 @@ class Interchange:
             matched, moved = (
                 np.concatenate([getattr(part, field) for part in parts], axis=1)[:, place] for field in Effect._fields
             )
+            different = len(distinct) if able.any() else None
         else:
+            different = real[0].sets
             matched = np.array([unit.matched for unit in real])
             moved = np.array([[unit.matched_changed] for unit in real])
         return [
@@ -172,6 +174,7 @@ class Interchange:
                 changed=float(found.changed[u, 0]),
                 matched_changed=float(moved[u].mean()),
                 readable=None if read is None else float(found.success[u, 2]),
+                sets=different,
             )
             for u, value in enumerate(pairs.present(names))
         ]

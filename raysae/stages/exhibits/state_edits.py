@@ -96,10 +96,12 @@ class StateEdits:
         chosen = self._choose(self.fit.values[:, register], names)
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
-        draws = draws if ceiling.max() >= CEILING_J else HOPELESS_DRAWS
+        able = ceiling.max() >= CEILING_J
         sizes = causal.step_sizes(h_base, h_source, self.W_dec)
-        sets = causal.matched_sets(rates, chosen, draws, seed, exam.alive.numpy(), sizes)
-        matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets], axis=1)
+        sets = causal.matched_sets(rates, chosen, draws if able else HOPELESS_DRAWS, seed, exam.alive.numpy(), sizes)
+        # A small dictionary offers few sets: the same one is tried once.
+        distinct, place = np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)
+        matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in distinct], axis=1)[:, place]
         latents = torch.tensor(chosen, dtype=torch.int64)
         edit = causal.interchange(h_base, h_source, self.W_dec, latents)
         j, direction = measure(read(latents)), measure(causal.random_direction(edit, seed) @ self.reader)
@@ -107,7 +109,7 @@ class StateEdits:
         def unit(u: int, value: str, success: np.ndarray) -> causal.Unit:
             return causal.Unit(
                 variable, value, pairs.values.count(value), float(success[u]), float(ceiling[u]),
-                tuple(matched[u].tolist()), float(direction[u]),
+                tuple(matched[u].tolist()), float(direction[u]), sets=len(distinct) if able else None,
             )  # fmt: skip
 
         real = [unit(u, value, j) for u, value in enumerate(values)]

@@ -166,6 +166,7 @@ def _revive(plain: Plain) -> Control:
             for step, effects in plain["single"].items()
         },
         others=plain["others"],
+        sets=plain["sets"],
     )
 
 

@@ -158,9 +158,12 @@ def test_matched_sets_have_the_rates_of_the_chosen_and_none_of_them():
     assert len({tuple(row) for row in sets}) > 90
 
 
-def test_matched_sets_take_one_of_the_eight_nearest_then_dead_latents_and_refuse_when_none_are_left():
-    rates = np.array([0.5, *np.linspace(0.1, 0.29, 20), 0.0])
-    assert set(causal.matched_sets(rates, [0], draws=200, seed=0).ravel().tolist()) == set(range(13, 21))
+def test_matched_sets_take_one_of_the_nearest_then_dead_latents_and_refuse_when_none_are_left():
+    rates = np.array([0.5, *np.linspace(0.1, 0.29, 50), 0.0, 0.5])
+    taken = causal.matched_sets(rates, [0], draws=999, seed=0).ravel()
+    assert set(taken.tolist()) == {52, *range(12, 51)}, "the one that is as near as asked and 39 of the nearest"
+    three = causal.matched_sets(rates[:-1], [0, 49, 50], draws=200, seed=0)
+    assert set(three[:, 0].tolist()) <= set(range(37, 49)), "eight are enough in the place of each of three"
     rates = np.array([0.5, 0.01, 0.1, 0.0])
     assert sorted(causal.matched_sets(rates, [0, 1], draws=1, seed=0)[0]) == [2, 3]
     with pytest.raises(ValueError, match="1 other latents for a matched set of 3"):
@@ -173,8 +176,9 @@ def test_matched_sets_move_as_much_as_the_chosen():
     sets = causal.matched_sets(rates, [0, 1], draws=100, seed=2, sizes=sizes)
     assert sets.max() < 30 and len(set(sets.ravel().tolist())) > 20
     assert causal.matched_sets(rates, [0, 1], draws=100, seed=2).max() >= 30
-    rates[4:30] = 0.001  # and where few have both, they are all that is drawn from
-    assert set(causal.matched_sets(rates, [0, 1], draws=50, seed=2, sizes=sizes).ravel().tolist()) == {2, 3}
+    rates[4:30] = 0.001  # where few have both, they are among those that are drawn from
+    few = causal.matched_sets(rates, [0, 1], draws=100, seed=2, sizes=sizes)
+    assert {2, 3} < set(few.ravel().tolist()) and len({tuple(sorted(row)) for row in few}) >= 40
 
 
 def test_a_step_is_what_an_exchange_of_one_latent_adds():
@@ -234,6 +238,14 @@ def test_a_unit_must_beat_the_matched_latents_significantly():
     few = tuple([0.0] * 9)  # with 9 draws the smallest p is 0.1
     found = causal.summarise({"main": [[unit(u, 0.9, matched=few) for u in range(20)]] * 5}, pairs=200)
     assert found.value == 0.0
+
+
+def test_few_different_sets_are_as_few_draws_however_often_each_was_taken():
+    found = [causal.summarise({"main": seeds(j=0.9, sets=sets)}, pairs=200) for sets in (None, 200, 19, 18, 8)]
+    assert [metric.value for metric in found] == [1.0, 1.0, 1.0, 0.0, 0.0], "1 in 20 is 0.05, 1 in 19 is not"
+    one_of_eight = unit(0, 0.9, matched=(*[0.0] * 175, *[0.95] * 25))
+    alone = judge(*(np.array([x]) for x in (0.9, one_of_eight.matched, 0.95)), np.array([8]))
+    assert not alone.coherent.any()
 
 
 def test_sets_that_were_not_drawn_count_against_their_unit_and_not_against_the_others():
