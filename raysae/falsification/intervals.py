@@ -180,8 +180,8 @@ def permutation_p(
 ) -> Float[np.ndarray, " u"]:
     """(1 + number of null draws >= observed) / (1 + K): never 0 (SCIENCE 0.6).
 
-    `distinct`: how many of the K are different ones, where there were few to draw from. They say as much as so many draws,
-    however often each was taken.
+    `distinct`: how many of the K are different ones, where there were few to draw from. They say as much as so many
+    draws, however often each was taken.
     """
     draws = null.shape[1] if distinct is None else distinct
     return (1.0 + draws * (null >= observed[:, None]).mean(axis=1)) / (1.0 + draws)

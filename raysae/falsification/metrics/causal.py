@@ -39,7 +39,7 @@ TOLERANCE = float(np.log(1.2))
 NEAREST = 8
 """To draw from at least, however near."""
 DIFFERENT = 40
-"""Sets that there must be to draw from: one latent drawn again and again is one set, and p is no smaller than 1 / 41 then,
+"""Sets that there must be to draw from: one latent drawn again and again is one set. With 40 the smallest p is 1 / 41,
 which Benjamini-Hochberg lets pass where half of the units are as good (SCIENCE 0.6)."""
 
 
@@ -75,9 +75,9 @@ def matched_sets(
     sizes: Float[np.ndarray, " m"] | None = None,
 ) -> Int[np.ndarray, "draws c"]:
     """N9: sets as large as `chosen`, each latent replaced by a random other alive one that fires as often and, where
-    `sizes` says what an edit of each moves, moves as much, both within 20 %; by one of the nearest where so few do that no 40
-    different sets could be drawn (eight of them, or ten in the place of two chosen, or 40 of one), and by a dead one
-    (whose edit does nothing) where none is left.
+    `sizes` says what an edit of each moves, moves as much, both within 20 %; by one of the nearest where so few do that
+    no 40 different sets could be drawn (eight of them, or ten in the place of two chosen, or 40 of one), and by a dead
+    one (whose edit does nothing) where none is left.
 
     Rates and sizes taken at the variable's own sites make this the hardest null. ValueError if the dictionary has too
     few latents.

@@ -63,9 +63,10 @@ def judge(
     sets: Int[np.ndarray, " u"] | None = None,
 ) -> Judged:
     """Coherent iff (J - p95 of matched) / (ceiling - p95 of matched) >= 0.8 and significant against the matched sets at
-    false discovery rate 0.05; of the matched ones, `sets` are different. Without the floor on the ceiling one lucky pair on
-    a broken model would be 0.01 / 0.01 = 1. NaN: a set that was not drawn, since nothing could make the unit coherent; nor is it, but to the others' false
-    discovery rate it counts as the set would that lets them most easily through: cutting draws lowers no null."""
+    false discovery rate 0.05; of the matched ones, `sets` are different. Without the floor on the ceiling one lucky
+    pair on a broken model would be 0.01 / 0.01 = 1. NaN: a set that was not drawn, since nothing could make the unit
+    coherent; nor is it, but to the others' false discovery rate it counts as the set would that lets them most easily
+    through: cutting draws lowers no null."""
     null = np.nanquantile(matched, 0.95, axis=1, method="higher")
     testable = (ceiling >= CEILING_J) & (ceiling > null)
     corrected = np.full(len(j), np.nan)
