@@ -66,11 +66,27 @@ def check_inputs(experiment: Experiment) -> None:
     from raysae.stages import ingest
 
     check_writable(experiment.folder, f"out={experiment.out}", "type out=<folder>")
+    _check_device(experiment)
     check_reachable(experiment.model)
     if judges_capture(experiment.protocol.criteria):
         return
     ingest.check_files(experiment.corpus)
     fitting_tokenizer(experiment.model, experiment.tokenizer)
+
+
+def _check_device(experiment: Experiment) -> None:
+    """A cluster may have what this machine has not, and may grow it; one process has what it has."""
+    import torch
+
+    from raysae.stages.resources import local_mode
+
+    asked = {"train.gpu=true": experiment.train.gpu, "capture.gpus_per_actor": experiment.capture.gpus_per_actor > 0}
+    for key in (key for key, wanted in asked.items() if wanted and local_mode() and not torch.cuda.is_available()):
+        raise BadInput(
+            f"{key} with RAYSAE_LOCAL=1, where no CUDA device is seen",
+            "allowed: a machine that has one",
+            f"type {key.partition('=')[0]}={'false' if '=' in key else '0'}, or leave RAYSAE_LOCAL out",
+        )
 
 
 def check_other_run(experiment: Experiment, folder: RunFolder) -> None:

@@ -7,7 +7,10 @@ from typing import Annotated
 import typer
 
 from raysae import terminal
-from raysae.errors import RaysaeError
+from raysae.errors import BadInput, RaysaeError
+
+_UsageError = typer.BadParameter.__mro__[1]
+"""What typer raises for every command line that it cannot read; it has no public name of its own."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,7 +22,6 @@ app = typer.Typer(
 
 def _place(text: str) -> Path:
     """A folder, or the working copy of one on an object store."""
-    from raysae.errors import BadInput
     from raysae.types.place import place
 
     try:
@@ -182,7 +184,6 @@ def ledger(
     out: Annotated[Path, typer.Argument(parser=_place, help="The folder that holds the run folders.")] = Path("runs"),
 ) -> None:
     """Every decision ever taken in a runs folder; the hash chain is checked on the way."""
-    from raysae.errors import BadInput
     from raysae.store import Ledger
     from raysae.store.ledger import LEDGER
     from raysae.store.mirror import fetch_ledger
@@ -289,7 +290,16 @@ def calibrate(
 def main() -> None:
     """Errors meant for a user are one line on stderr; their exit status says of which kind they are."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except _UsageError as error:
+        said, command = error.format_message(), error.ctx.command_path if error.ctx else "raysae"
+        if not said or "\n" in said:  # the help, since nothing was typed
+            error.show()
+        else:
+            sys.stderr.write(f"raysae: {said.rstrip('.')}; allowed: what its help lists; type {command} --help\n")
+        sys.exit(BadInput.status)
+    except typer.Abort:
+        sys.exit(1)
     except RaysaeError as error:
         sys.stderr.write(f"raysae: {error}\n")
         sys.exit(error.status)

@@ -16,7 +16,11 @@ class BadInput(RaysaeError):
     status = 2
 
     def __init__(self, arrived: str, allowed: str, cure: str) -> None:
-        super().__init__(f"{arrived}; {allowed}; {cure}")
+        super().__init__(arrived, allowed, cure)
+        self.arrived, self.allowed, self.cure = arrived, allowed, cure
+
+    def __str__(self) -> str:
+        return f"{self.arrived}; {self.allowed}; {self.cure}"
 
 
 class Refused(RaysaeError):

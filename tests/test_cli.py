@@ -1,11 +1,13 @@
 """The command line as a stranger meets it: exit statuses, one line on bad input, and nothing left behind."""
 
 import json
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
+from raysae.errors import BadInput
 from tests.conftest import ROOT
 from tests.runs import in_process, raysae
 
@@ -149,6 +151,35 @@ def test_another_configuration_never_mixes_with_a_run_folder(
     assert result.returncode == 2
     assert "sae.k: 4 there, 5 now" in result.stderr
     assert "name=tiny-2" in result.stderr
+
+
+@pytest.mark.parametrize("key", ["train.gpu=true", "capture.gpus_per_actor=0.5"])
+def test_a_process_without_a_gpu_does_not_train_on_its_cores_instead(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYSAE_LOCAL", "1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    result = in_process("run", yaml(tmp_path, "name: x\n"), key, f"out={tmp_path / 'out'}")
+    check_refused(result, f"{key.partition('=')[0]}", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (["runn"], "No such command 'runn'"),
+        (["run"], "Missing argument 'config'"),
+        (["run", "x.yaml", "--foo"], "No such option: --foo"),
+        (["calibrate", "--simulations", "x"], "'--simulations'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line_too(line: list[str], said: str, tmp_path: Path) -> None:
+    check_refused(in_process(*line), said, tmp_path / "out")
+
+
+def test_a_refusal_keeps_its_parts_on_its_way_between_processes() -> None:
+    error = BadInput("a; b", "c", "d")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == "a; b; c; d" and (again.arrived, again.allowed, again.cure) == ("a; b", "c", "d")
 
 
 def test_gate_turns_the_outcome_into_the_exit_status(undisturbed: Path, tiny_config: Path) -> None:

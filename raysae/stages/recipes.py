@@ -87,8 +87,8 @@ def _gsm8k_texts(split: Split, documents: int, seed: int, path: Path | None) -> 
     try:
         sources = corpus.sources(config)
     except BadInput as error:
-        arrived, allowed, _ = str(error).split("; ", 2)
-        raise BadInput(arrived, allowed, "type --corpus-path <folder with train.jsonl and test.jsonl>") from error
+        cure = "type --corpus-path <folder with train.jsonl and test.jsonl>"
+        raise BadInput(error.arrived, error.allowed, cure) from error
     rows = (row for source in sources if source.native_split == split for row in corpus.read(source, config))
     texts = [row.text for row in rows if isinstance(row, CorpusRecord)]
     if not texts:
