@@ -20,6 +20,7 @@ __all__ = [
     "Unit",
     "class_means",
     "class_subspace",
+    "different",
     "interchange",
     "joint_success",
     "matched_sets",
@@ -107,6 +108,12 @@ def matched_sets(
             sets[draw, place] = taken
             left[taken] = False
     return sets
+
+
+def different(sets: Int[np.ndarray, "draws c"]) -> tuple[Int[np.ndarray, "s c"], Int[np.ndarray, " draws"]]:
+    """The sets without repeats, their latents sorted, and the place of each draw's among them. A small dictionary
+    offers few: each needs to be tried once."""
+    return np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)
 
 
 def interchange(

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from raysae.falsification.intervals import benjamini_hochberg, permutation_p
-from raysae.falsification.metrics.causal import matched_sets, step_sizes
+from raysae.falsification.metrics.causal import different, matched_sets, step_sizes
 from raysae.falsification.metrics.matching import best_f1
 from raysae.falsification.resampling import ratio_over_documents
 from raysae.types.metric import Metric, NullValue
@@ -105,7 +105,7 @@ def measure(
         at = latents[inside]
         sizes = step_sizes(torch.zeros_like(at), at, W_dec)
         sets = matched_sets(rates, some, draws, seed + place, alive, sizes)
-        found.sets[name] = len(np.unique(np.sort(sets, axis=1), axis=0))
+        found.sets[name] = len(different(sets)[0])
         own = part(some)
         unit = torch.from_numpy(np.random.default_rng([seed, place]).standard_normal((draws, W_dec.shape[1])))
         unit = (unit / unit.norm(dim=1, keepdim=True)).to(W_dec)
@@ -202,8 +202,8 @@ def rows(seeds: Sequence[Control], counts: Sums, *, bootstrap: int, seed: int) -
                 for null in NULLS:
                     drawn = drawn_of[null] / counts[outcome].sum()
                     row |= {f"{null}_mean": float(drawn.mean()), f"{null}_p95": float(np.quantile(np.abs(drawn), 0.95))}
-                    different = sum(one.sets[name] for one in seeds) if null == NULLS[0] else len(drawn)
-                    p = permutation_p(np.abs([estimate.value]), np.abs(drawn)[None], np.array([different]))
+                    draws = sum(one.sets[name] for one in seeds) if null == NULLS[0] else len(drawn)
+                    p = permutation_p(np.abs([estimate.value]), np.abs(drawn)[None], np.array([draws]))
                     row[f"p_{null}"] = float(p[0])
                 found.append(row)
     passed = [benjamini_hochberg(np.array([row[f"p_{null}"] for row in found])) for null in NULLS] if found else []

@@ -135,7 +135,7 @@ class Court:
                     ceiling=float(j[first : first + 2, value].max()),
                     matched=tuple(j[first + 2 :, value].tolist()),
                     random_direction=float(j[len(edits) + e, value]),
-                    sets=len(np.unique(np.sort(sets[:-1], axis=1), axis=0)),
+                    sets=len(causal.different(sets[:-1])[0]),
                 )
                 for value, name in enumerate(NAMES)
             ]

@@ -148,8 +148,7 @@ class Interchange:
             sets = causal.matched_sets(
                 rates, latents, draws if able.any() else HOPELESS_DRAWS, seed, self.alive.numpy(), sizes
             )
-            # A small dictionary offers few sets: the same one is tried once.
-            distinct, place = np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)
+            distinct, place = causal.different(sets)
             parts = [
                 measure(torch.stack([exchanged(torch.from_numpy(taken)) for taken in some], dim=1))
                 for some in np.split(distinct, range(SETS, len(distinct), SETS))
@@ -157,9 +156,9 @@ class Interchange:
             matched, moved = (
                 np.concatenate([getattr(part, field) for part in parts], axis=1)[:, place] for field in Effect._fields
             )
-            different = len(distinct) if able.any() else None
+            known_sets = len(distinct) if able.any() else None
         else:
-            different = real[0].sets
+            known_sets = real[0].sets
             matched = np.array([unit.matched for unit in real])
             moved = np.array([[unit.matched_changed] for unit in real])
         return [
@@ -174,7 +173,7 @@ class Interchange:
                 changed=float(found.changed[u, 0]),
                 matched_changed=float(moved[u].mean()),
                 readable=None if read is None else float(found.success[u, 2]),
-                sets=different,
+                sets=known_sets,
             )
             for u, value in enumerate(pairs.present(names))
         ]

@@ -99,8 +99,7 @@ class StateEdits:
         able = ceiling.max() >= CEILING_J
         sizes = causal.step_sizes(h_base, h_source, self.W_dec)
         sets = causal.matched_sets(rates, chosen, draws if able else HOPELESS_DRAWS, seed, exam.alive.numpy(), sizes)
-        # A small dictionary offers few sets: the same one is tried once.
-        distinct, place = np.unique(np.sort(sets, axis=1), axis=0, return_inverse=True)
+        distinct, place = causal.different(sets)
         matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in distinct], axis=1)[:, place]
         latents = torch.tensor(chosen, dtype=torch.int64)
         edit = causal.interchange(h_base, h_source, self.W_dec, latents)

@@ -181,6 +181,12 @@ def test_matched_sets_move_as_much_as_the_chosen():
     assert {2, 3} < set(few.ravel().tolist()) and len({tuple(sorted(row)) for row in few}) >= 40
 
 
+def test_a_set_drawn_again_is_the_same_set_in_any_order():
+    sets = np.array([[3, 1], [2, 5], [1, 3], [2, 5]])
+    found, place = causal.different(sets)
+    assert found.tolist() == [[1, 3], [2, 5]] and place.tolist() == [0, 1, 0, 1]
+
+
 def test_a_step_is_what_an_exchange_of_one_latent_adds():
     torch.manual_seed(0)
     h_base, h_source, W_dec = torch.rand(7, 9), torch.rand(7, 9), torch.randn(9, 4)

@@ -87,6 +87,13 @@ def test_only_what_was_planted_stands_out(seeds: list[Control]) -> None:
     }
 
 
+def test_matched_sets_that_are_the_same_count_once(seeds: list[Control]) -> None:
+    few = [one._replace(sets={name: 1 for name in one.sets}) for one in seeds]
+    assert all(35 < sets <= 40 for one in seeds for sets in one.sets.values())
+    rows = step_control.rows(few, COUNTS, **HOW)
+    assert all(row["p_matched_latents"] >= 1 / 4 and not row["stands_out"] for row in rows)
+
+
 def test_the_value_is_the_mean_loss_over_step_types_beside_its_nulls(seeds: list[Control]) -> None:
     found = step_control.summarise(seeds, COUNTS, **HOW)
     by_hand = np.mean([np.mean([-one.effects[name]["ablate"]["answer"].mean() for name in OWN]) for one in seeds])
