@@ -40,7 +40,8 @@ def residual_step(
     if hookpoint.site != "mlp_hidden":
         return delta
     down = down_projection(model, hookpoint.layer)
-    flat = delta.reshape(-1, delta.shape[-1])  # GPT-2's own linear map takes no strided view
+    # GPT-2's own linear map takes no strided view.
+    flat = delta.reshape(-1, delta.shape[-1]).to(down.weight.dtype)
     return (down(flat) - down(torch.zeros_like(flat))).view(*delta.shape[:-1], -1)
 
 
@@ -79,7 +80,8 @@ def edited_logits(
     w = reach(model, layer, window)
     at = (positions[:, None] + torch.arange(w)).clamp_max(hidden.shape[1] - 1)
     copies = hidden.gather(1, at[:, :, None].expand(n, w, d))[:, None].expand(n, edits, w, d)
-    copies = torch.cat([copies[:, :, :1] + delta[:, :, None], copies[:, :, 1:]], dim=2).flatten(1, 2)
+    edited = (copies[:, :, :1] + delta[:, :, None]).to(hidden.dtype)  # an SAE is float32, a model need not be
+    copies = torch.cat([edited, copies[:, :, 1:]], dim=2).flatten(1, 2)
     prefix = 0 if _sees_nothing(model, layer) else int(positions.max())
     packed = torch.cat([hidden[:, :prefix], copies], dim=1)
     places = torch.cat([torch.arange(prefix).expand(n, prefix), at.repeat(1, edits)], dim=1)

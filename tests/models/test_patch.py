@@ -42,6 +42,24 @@ def test_an_edit_of_the_last_block_reaches_one_prediction(model: PreTrainedModel
     assert [reach(model, layer, 8) for layer in range(3)] == [8, 8, 1]
 
 
+@pytest.mark.parametrize("site", LINEAR_SITES)
+def test_a_model_in_bfloat16_takes_edits_in_float32(model: PreTrainedModel, site: str) -> None:
+    model.to(torch.bfloat16)
+    point, block, mask = (
+        HookPoint.parse(f"layers.1.{site}"), HookPoint(layer=1, site="resid_post"), torch.ones_like(IDS),
+    )  # fmt: skip
+    d_in = capture(model, IDS, mask, [point])[point].shape[-1]
+    delta = torch.stack([torch.zeros(3, d_in), torch.full((3, d_in), 0.5)], dim=1)
+    with torch.no_grad():
+        hidden = capture(model, IDS, mask, [block])[block]
+        found = edited_logits(model, 1, hidden, POSITIONS, residual_step(model, point, delta), window=3)
+        plain = model(IDS, use_cache=False).logits
+    assert found.dtype == torch.bfloat16
+    for text, position in enumerate(POSITIONS.tolist()):
+        torch.testing.assert_close(found[text, 0], plain[text, position : position + 3], rtol=0.05, atol=0.02)
+    assert not torch.equal(found[:, 0], found[:, 1])
+
+
 def test_logits_have_a_gradient_in_the_edit(model: PreTrainedModel) -> None:
     model.double()
     point = HookPoint(layer=1, site="resid_post")

@@ -63,7 +63,7 @@ class Pushed:
 
 @lru_cache(maxsize=4)
 def block_output(court: Court, source: str, split: Split, layer: int) -> torch.Tensor:
-    """float32 [n, d]: the output of a block at every token of the sample, not rounded as on disk."""
+    """[n, d] in the model's own numbers: the output of a block at every token of the sample, not rounded as on disk."""
     sample: Sample = court.sample(source, split)
     point = HookPoint(layer=layer, site="resid_post")
     lengths = np.bincount(sample.document.numpy())

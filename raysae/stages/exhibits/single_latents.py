@@ -103,8 +103,8 @@ class Movement:
                 """Per kind [r, e, R, C]"""
                 logits = edited_logits(model, layer, hidden[at], pairs.positions[at], step, window)
                 place = ahead[at].clamp(0, window - 1)[:, None, :, None]
-                chosen = logits.gather(2, place.expand(-1, step.shape[1], -1, logits.shape[-1])).softmax(dim=-1)
-                return [chosen @ classes for classes in self.classes]
+                chosen = logits.gather(2, place.expand(-1, step.shape[1], -1, logits.shape[-1])).float()
+                return [chosen.softmax(dim=-1) @ classes for classes in self.classes]
 
             before = said(torch.zeros_like(residual_step(model, self.exam.hookpoint, delta[some, :1])))
             for first in range(0, delta.shape[1], copies):

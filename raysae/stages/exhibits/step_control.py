@@ -85,7 +85,7 @@ class Along:
 
     @torch.no_grad()
     def __call__(self, delta: torch.Tensor) -> Sums:
-        edited = self.hidden + residual_step(self.model, self.hookpoint, delta)
+        edited = (self.hidden + residual_step(self.model, self.hookpoint, delta)).to(self.hidden.dtype)
         out = {name: torch.zeros(len(places.at), dtype=torch.float64) for name, places in self.places.items()}
         for batch in self.batches:
             texts, longest = torch.tensor(batch), int(self.lengths[batch].max())
