@@ -59,9 +59,20 @@ def fires_above(
     return (picked > thresholds) & (chosen >= 0)
 
 
-def permuted_rows(document: Int[np.ndarray, " n"], seed: int) -> Int[np.ndarray, " n"]:
+def permuted_rows(
+    document: Int[np.ndarray, " n"], seed: int, among: Bool[np.ndarray, " n"] | None = None
+) -> Int[np.ndarray, " n"]:
     """Row i takes the label of row permuted_rows[i]: every document gets the sequence of another one, in order from its
-    start, repeated or cropped to its length (N6 of SCIENCE 0.5, a block permutation)."""
+    start, repeated or cropped to its length (N6 of SCIENCE 0.5, a block permutation).
+
+    With `among`, only documents that hold such a row take part, and the others keep their own: where a run has texts of
+    several kinds, labels that went to another kind would stand where no latent of theirs ever fires.
+    """
+    if among is not None:
+        rows = np.arange(len(document))
+        taking = np.flatnonzero(np.isin(document, document[among]))
+        rows[taking] = taking[permuted_rows(document[taking], seed)]
+        return rows
     _, inverse, lengths = np.unique(document, return_inverse=True, return_counts=True)
     order = np.argsort(inverse, kind="stable")
     starts = np.cumsum(lengths) - lengths

@@ -21,7 +21,7 @@ from raysae.stages.exhibits.single_latents import single_latents
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.exhibits.unedited import Unedited, read_pairs
 from raysae.stages.ingest import WORLDS
-from raysae.stages.measure import by_variable, encode
+from raysae.stages.measure import by_variable, encode, places
 from raysae.types import HookPoint, Metric
 
 WRONG_SITE = "wrong_site"
@@ -119,7 +119,7 @@ class Interchange:
         """
         codes = self._codes(pairs.variable, names)
         sites = np.flatnonzero(codes >= 0)
-        chosen_on = codes[permuted_rows(self.fit.document.numpy(), seed)] if permuted else codes
+        chosen_on = codes[permuted_rows(self.fit.document.numpy(), seed, codes >= 0)] if permuted else codes
         at = np.flatnonzero(chosen_on >= 0)
         chosen = causal.select_latents(self.fit_latents[at], chosen_on[at], names, per_value, self.alive, least_f1)
         latents = sorted({latent for taken in chosen.values() for latent in taken})
@@ -180,8 +180,7 @@ class Interchange:
 
     def _codes(self, variable: str, names: tuple[str, ...]) -> np.ndarray:
         """int64 [n]: index into `names` at the sites of the variable, -1 elsewhere."""
-        index = {value: i for i, value in enumerate(names)}
-        return np.array([index.get(value, -1) for value in self.fit.labels[variable]])
+        return places(self.fit.labels[variable], names)
 
 
 class Effect(NamedTuple):

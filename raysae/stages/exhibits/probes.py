@@ -11,7 +11,7 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.labels import NULLS, nothing, plain_tally, revive_tally, sparse
-from raysae.stages.measure import Sample
+from raysae.stages.measure import Sample, places
 from raysae.types import Metric
 
 LABEL = "step_type"
@@ -27,12 +27,11 @@ def _probing(exam: Examination) -> Plain | None:
     values = sorted({value for part in (fit, test) for value in part.labels.get(LABEL, ()) if value is not None})
     if len(values) < 2:
         return None
-    index = {value: i for i, value in enumerate(values)}
     vocabulary = int(max(fit.token_id.max(), test.token_id.max())) + 1
     seed = exam.court.seed(LABEL)
 
     def truth(part: Sample) -> np.ndarray:
-        return np.array([index.get(value, -1) for value in part.labels[LABEL]])
+        return places(part.labels[LABEL], values)
 
     table = probing.control_labels(fit.token_id, truth(fit), vocabulary, seed)
 

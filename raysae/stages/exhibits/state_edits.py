@@ -114,7 +114,7 @@ class StateEdits:
         real = [unit(u, value, j) for u, value in enumerate(values)]
         if not permuted:
             return real, []
-        rows = permuted_rows(exam.fit.document.numpy(), exam.seed(f"{PERMUTED}/{variable}"))
+        rows = permuted_rows(exam.fit.document.numpy(), exam.seed(f"{PERMUTED}/{variable}"), mine)
         other = self._choose(self.fit.values[rows, register], names)
         null = measure(read(torch.tensor(other, dtype=torch.int64)))
         return real, [unit(u, value, null) for u, value in enumerate(values)]

@@ -175,6 +175,17 @@ def test_permuted_rows_move_whole_documents_in_order():
     assert len({tuple(permuted_rows(document, seed)) for seed in range(20)}) == 6
 
 
+def test_labels_that_are_exchanged_among_some_documents_leave_the_others_theirs():
+    document = np.repeat(np.arange(6), 3)
+    among = np.isin(document, [1, 3, 4]) & (np.arange(18) % 3 == 1)  # one row of each is enough
+    for seed in range(20):
+        rows = permuted_rows(document, seed, among)
+        taking = np.isin(document, [1, 3, 4])
+        assert (rows[~taking] == np.flatnonzero(~taking)).all()
+        assert sorted(rows[taking]) == np.flatnonzero(taking).tolist()
+    assert len({tuple(permuted_rows(document, seed, among)) for seed in range(20)}) == 6
+
+
 def test_the_audit_keeps_what_can_be_told_apart_and_says_why_not():
     rng = np.random.default_rng(0)
     n = 8000
