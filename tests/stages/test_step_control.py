@@ -92,6 +92,9 @@ def test_silencing_changes_the_text_behind_and_nothing_before(court: Court) -> N
     delta[last] = 100.0  # the end of text: nothing is predicted from it but what is behind
     before, after = read(torch.zeros_like(delta)), read(delta)
     assert all(np.allclose(before[name], after[name], atol=1e-4) for name in before)
+    delta = torch.zeros(read.hidden.shape)
+    delta[np.flatnonzero(np.diff(sample.document.numpy(), prepend=-1))] = 100.0  # the first of each text: all is behind
+    assert not np.allclose(before["answer"], read(delta)["answer"], atol=0.1)
 
 
 def test_behind_the_last_block_there_is_nothing_to_control(tiny_config: Path, tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ from raysae.stages.exhibits import (
     verification,
 )
 from raysae.stages.exhibits.base import Comparison, Divided, Evidence, Exhibit
+from raysae.stages.ingest import WORLDS
 from raysae.types import Experiment
 from raysae.types.hookpoint import LINEAR_SITES
+from raysae.worlds.compiled import COMPILED
 
 EXHIBITS: dict[str, Exhibit | Divided | Comparison] = {
     "reconstruction": documents.RECONSTRUCTION,
@@ -86,7 +88,8 @@ EDITING = ("causal_interchange", "causal_attribution", "stability", "hook_sweep"
 
 
 def check_edits(experiment: Experiment) -> None:
-    """BadInput where something is to be pushed that reaches the block's output through a non-linear map."""
+    """BadInput where something is to be pushed that reaches the block's output through a non-linear map, or exchanged
+    where nothing that is read behind it must change."""
     wanted = [name for name in EDITING if name in (*experiment.protocol.criteria, *experiment.protocol.observations)]
     swept = experiment.capture.hookpoints if "hook_sweep" in wanted else ()
     for point in (experiment.hookpoint, *swept):
@@ -96,6 +99,13 @@ def check_edits(experiment: Experiment) -> None:
                 f"allowed: {', '.join(LINEAR_SITES)}",
                 f"leave {wanted[0]} out, or type capture.hookpoints=[layers.{max(point.layer - 1, 0)}.resid_post]",
             )
+    elsewhere = [name for name in experiment.corpus.names if name in WORLDS and name not in COMPILED]
+    if "wrong_site" in experiment.protocol.nulls and elsewhere:
+        raise BadInput(
+            f"protocol.nulls holds wrong_site with corpus.name={elsewhere[0]}",
+            f"allowed: with {', '.join(COMPILED)}; elsewhere doing nothing succeeds one token behind the site",
+            "leave wrong_site out of protocol.nulls",
+        )
     last = describe(experiment.model).layers - 1
     if "step_control" in wanted and experiment.hookpoint.layer == last:
         raise BadInput(
