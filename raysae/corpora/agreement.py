@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from raysae.corpora.aligners import NO_ANSWER, NO_STEP
 
@@ -116,23 +115,6 @@ def boundary_hits(found: NDArray[np.integer], wanted: NDArray[np.integer], toler
     """First and last tokens of steps that lie within `tolerance` tokens of a wanted one, each used once."""
     sums = [_near(a, b, tolerance) for a, b in zip(_bounds(found), _bounds(wanted), strict=True)]
     return Hits(*(sum(parts) for parts in zip(*sums, strict=True)))
-
-
-def renumbered(found: NDArray[np.integer], wanted: NDArray[np.integer]) -> NDArray[np.int64]:
-    """`found` [tokens] with each step under the number of the wanted step it shares most tokens with, one to one.
-
-    For gold that cuts a document into other steps than its corpus does; a step left over gets a number that nobody
-    wants.
-    """
-    here, there = np.unique(found[found != NO_STEP]), np.unique(wanted[wanted != NO_STEP])
-    shared = np.array([[((found == a) & (wanted == b)).sum() for b in there] for a in here]).reshape(
-        len(here), len(there)
-    )
-    number = {NO_STEP: NO_STEP} | {int(a): int(wanted.max(initial=0)) + 1 + i for i, a in enumerate(here)}
-    for i, j in zip(*linear_sum_assignment(-shared), strict=True):
-        if shared[i, j]:
-            number[int(here[i])] = int(there[j])
-    return np.array([number[int(step)] for step in found], dtype=np.int64)
 
 
 def _bounds(steps: NDArray[np.integer]) -> tuple[list[int], list[int]]:

@@ -17,7 +17,6 @@ from raysae.corpora.aligners import NO_STEP
 from raysae.corpora.alignment import COLUMNS as ALIGNED_COLUMNS
 from raysae.corpora.alignment import NO_TYPE, Alignment, align_block, alignment_table, count
 from raysae.corpora.encoding import EncodedTexts, Encoder
-from raysae.types import CorpusRecord
 
 NO_VALUE = -1
 COLUMNS = ("record_id", "labels", *ALIGNED_COLUMNS)
@@ -87,19 +86,6 @@ def tokenize_table(
     alignment = alignment_table(steps, records, first - in_document, last - in_document)
     facts = count(steps, last - first, np.diff(encoded.starts))
     return _rows(records, encoded.starts, columns, ctx_len, overflow), alignment, facts
-
-
-def records_table(records: Sequence[CorpusRecord]) -> pa.Table:
-    """The columns of a corpus block that `tokenize_table` reads."""
-    strings = [(name, pa.string()) for name in ("record_id", "text", "question", "answer", "cot")]
-    schema = pa.schema([*strings, ("steps", pa.list_(pa.string())), ("step_spans", STEP_SPANS), ("labels", LABELS)])
-    return pa.Table.from_pylist([record.model_dump(include=set(COLUMNS)) for record in records], schema=schema)
-
-
-STEP_SPANS = pa.list_(pa.list_(pa.int32()))
-LABELS = pa.list_(
-    pa.struct([("start", pa.int32()), ("end", pa.int32()), ("variable", pa.string()), ("value", pa.string())])
-)
 
 
 def token_ranges(encoded: EncodedTexts, spans: SpanTable | Alignment) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,15 +6,12 @@ the ranges from the rows' lengths alone, `gather` brings one block's pieces toge
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysae.corpora.blocks import TokenRows
-
-Layout = Literal["documents", "packed"]
-"""`documents`: a row per document (or window of one). `packed`: rows of the context's length, documents end to end."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from raysae.corpora.agreement import Hits, boundary_hits, krippendorff, renumbered, token_hits
+from raysae.corpora.agreement import Hits, boundary_hits, krippendorff, token_hits
 from raysae.corpora.aligners import NO_ANSWER
+from tests.corpora.tables import renumbered
 
 PUBLISHED = """
     1 2 3 3 2 1 4 1 2 . . .

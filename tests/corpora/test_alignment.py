@@ -5,12 +5,13 @@ import pytest
 
 from raysae.corpora.aligners import ALIGNERS, NO_STEP
 from raysae.corpora.alignment import ALIGNMENT_SCHEMA, align_block
-from raysae.corpora.blocks import TokenRows, known_steps, records_table, tokenize_table
+from raysae.corpora.blocks import TokenRows, known_steps, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.step_types import STEP_TYPES
 from raysae.corpora.steps import align
 from raysae.types import CorpusRecord
 from raysae.worlds import arithmetic_cot
+from tests.corpora.tables import records_table
 
 ENCODER = Encoder(arithmetic_cot.tokenizer_json(), eos=1)
 

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from raysae.corpora import Source
-from raysae.corpora.blocks import Overflow, TokenRows, records_table, tokenize_table
+from raysae.corpora.blocks import Overflow, TokenRows, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.gsm8k import parse_row
 from raysae.types import CorpusRecord, LabelSpan
+from tests.corpora.tables import records_table
 
 CLIPS = {
     "question": "How many clips? \U0001f600",

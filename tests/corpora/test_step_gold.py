@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from raysae.corpora import CORPORA
-from raysae.corpora.agreement import boundary_hits, renumbered, token_hits
-from raysae.corpora.blocks import known_steps, records_table, tokenize_table
+from raysae.corpora.agreement import boundary_hits, token_hits
+from raysae.corpora.blocks import known_steps, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.steps import align
 from raysae.falsification.resampling import ratio_over_documents
@@ -25,6 +25,7 @@ from raysae.models.load import load_tokenizer, tokenizer_definition
 from raysae.types import CorpusRecord
 from raysae.types.experiment import ModelConfig
 from raysae.types.text import CorpusConfig, TokenizerConfig
+from tests.corpora.tables import records_table, renumbered
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "gsm8k"
 GOLD = json.loads((Path(__file__).parent / "gold" / "gsm8k_steps.json").read_text())

@@ -10,13 +10,14 @@ import pytest
 from raysae.corpora import steps
 from raysae.corpora.agreement import Hits, boundary_hits, token_hits
 from raysae.corpora.aligners import NO_STEP, Spans
-from raysae.corpora.blocks import known_steps, records_table, tokenize_table
+from raysae.corpora.blocks import known_steps, tokenize_table
 from raysae.corpora.encoding import Encoder
 from raysae.corpora.steps import Stretch, align
 from raysae.falsification.intervals import clopper_pearson
 from raysae.falsification.resampling import ratio_over_documents
 from raysae.types import CorpusRecord
 from raysae.worlds import arithmetic_cot
+from tests.corpora.tables import records_table
 
 TEXT = "aaa bbb ccc"
 
