@@ -7,9 +7,11 @@ the least step of the group, and an SAE that is further waits until the stream h
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from raysae.errors import RaysaeError
 from raysae.saes import checkpoint
 from raysae.stages.gauges import count_tokens, show_training
 from raysae.stages.halt import Halt
@@ -20,6 +22,7 @@ from raysae.training import AllReduce, Diverged, SAETrainer
 from raysae.training.guides import GUIDE_COLUMNS, Guides, guides_of
 from raysae.types import HookPoint, Split
 from raysae.types.experiment import fingerprint
+from raysae.types.learning import TrainConfig
 
 HISTORY_STEPS = 25
 """Steps between two points of the training curves: the only moments the device is asked for numbers."""
@@ -35,11 +38,34 @@ class Place(NamedTuple):
     """Of a tensor of rank 0, in place."""
 
 
+def device_of(train: TrainConfig) -> Any:
+    import torch
+
+    return torch.device("cuda" if train.gpu and torch.cuda.is_available() else "cpu")
+
+
+def of_rank_0(place: Place, device: Any, work: Callable[[], object]) -> None:
+    """`work` by rank 0 alone, called on every rank. A user's error there ends all of them at this point: rank 0 with
+    the error itself, the others with a word for it. Without, they would wait for rank 0 in their next sum."""
+    import torch
+
+    failed: RaysaeError | None = None
+    if place.rank == 0:
+        try:
+            work()
+        except RaysaeError as error:
+            failed = error
+    word = torch.tensor([float(failed is not None)], device=device)
+    place.broadcast(word)
+    if word.item():
+        raise failed or RaysaeError("rank 0 could not write what training leaves")
+
+
 class Course:
     """One SAE on its way through the stream."""
 
     def __init__(self, job: SAEJob, store: ActivationStore, device: Any) -> None:
-        self.job = job
+        self.job, self.device = job, device
         self.trainer: SAETrainer = make_trainer(job, store, device)
         self.history: dict[str, list[float]] = {}
         self.origin: dict[str, str] = {}
@@ -65,8 +91,8 @@ class Course:
             if done % HISTORY_STEPS == 0 or done == train.steps:
                 for name, value in self.trainer.metrics().items():
                     self.history.setdefault(name, []).append(value)
-            if place.rank == 0 and done % train.checkpoint_steps == 0 and done < train.steps:
-                self.save()
+            if done % train.checkpoint_steps == 0 and done < train.steps:
+                of_rank_0(place, self.device, self.save)
         except Diverged as error:
             last = self.checkpoints.newest() or "none yet"
             raise Diverged(f"{self.job.name}: {error}; last good checkpoint: {last}") from error
@@ -104,7 +130,7 @@ def train_together(
     import torch
 
     first = jobs[0]
-    device = torch.device("cuda" if first.train.gpu and torch.cuda.is_available() else "cpu")
+    device = device_of(first.train)
     store = ActivationStore(first.activations, feed=first.made_by.rows if first.made_by else None)
     courses = [Course(job, store, device) for job in jobs]
     start = min(course.trainer.steps_done for course in courses)
@@ -119,9 +145,9 @@ def train_together(
         batches = shared(batches, last - start, (first.train.batch_tokens, columns), place, device)
     for step, batch in enumerate(batches, start):
         for course in courses:
-            if place.rank == 0 and step in rungs and course.trainer.steps_done == step:
-                course.save()
-                finish(course)
+            if step in rungs and course.trainer.steps_done == step:
+                of_rank_0(place, device, course.save)
+                of_rank_0(place, device, partial(finish, course))
         if step == 0:
             for course in (one for one in courses if one.trainer.steps_done == 0):
                 course.begin(batch[:, :-GUIDE_COLUMNS] if guided else batch)
@@ -135,8 +161,8 @@ def train_together(
             count_tokens("train", len(batch))
         if halt.now():
             for course in courses:
-                if place.rank == 0 and course.trainer.steps_done:
-                    course.save()
+                if course.trainer.steps_done:
+                    of_rank_0(place, device, course.save)
             break
         if (step + 1) % HISTORY_STEPS == 0 or step + 1 == last:
             if place.rank == 0:
@@ -146,7 +172,6 @@ def train_together(
             yield done, courses[0].say() + (f" (and {len(courses) - 1} more)" if courses[1:] else "")
     else:
         for course in courses:
-            if place.rank == 0:
-                finish(course)
-                course.checkpoints.remove()
+            of_rank_0(place, device, partial(finish, course))
+            of_rank_0(place, device, course.checkpoints.remove)
     place.all_reduce(torch.zeros(1, device=device))  # nobody leaves before the files are complete

@@ -8,11 +8,11 @@ answer when that step is done. No message is sent while nothing is asked.
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from raysae.errors import Stopped
+from raysae.errors import NoRoom, Stopped
 from raysae.store import write_atomic
 
 
@@ -63,8 +63,10 @@ class Halt:
             if self.world == 1:
                 self.last = self.rounds if self.asked.exists() else None
             elif self.rank == 0 and self.asked.exists():
-                self.last = self.rounds + 1
-                write_atomic(self.answer, str(self.last).encode())
+                last = self.rounds + 1
+                with suppress(NoRoom):  # asked again after the next step; the others are waiting in its sum
+                    write_atomic(self.answer, str(last).encode())
+                    self.last = last
             elif self.rank and self.answer.exists():
                 self.last = int(self.answer.read_text())
         return self.stopped

@@ -10,12 +10,13 @@ the same weights, whatever the number of workers.
 import json
 import resource
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from raysae.errors import BadInput, Lost, RaysaeError
 from raysae.saes import checkpoint
-from raysae.stages.cotrain import Course, Place, train_together
+from raysae.stages.cotrain import Course, Place, device_of, of_rank_0, train_together
 from raysae.stages.halt import Halt, halting
 from raysae.stages.jobs import SAEJob, groups, plan
 from raysae.stages.progress import StageProgress
@@ -178,12 +179,13 @@ def _broadcast(tensor: Any) -> None:
 def train_all(jobs: list[SAEJob], board: Path, place: Place) -> None:
     """Train one group of SAEs after the other."""
     halt = Halt(board.parent, place.rank, place.world)
+    device = device_of(jobs[0].train)
     done = 0
     for group in groups(jobs, jobs[0].train.together):
         for steps, text in train_together(group, place, halt, _save):
-            if place.rank == 0:
-                peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-                write_json(board, {"done": done + steps, "text": text, "peak_bytes": peak})
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            seen = {"done": done + steps, "text": text, "peak_bytes": peak}
+            of_rank_0(place, device, partial(write_json, board, seen))
         if halt.stopped:
             return
         done += sum(job.train.steps for job in group)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from raysae.stages.cotrain import Course, Place, train_together
+from raysae.errors import NoRoom, RaysaeError
+from raysae.stages.cotrain import Course, Place, of_rank_0, train_together
 from raysae.stages.halt import Halt
 from raysae.stages.jobs import SAEJob, groups, plan
 from raysae.types.learning import LossConfig
@@ -125,6 +126,21 @@ def test_divergence_names_the_sae_the_step_and_the_last_good_checkpoint(jobs, tm
     monkeypatch.setattr("raysae.store.ActivationStore.batches", poisoned)
     with pytest.raises(Diverged, match=r"main/0: .*loss=nan at step 30; .*last good checkpoint: .*0.checkpoint.safe"):
         trained(jobs[:1], tmp_path)
+
+
+def test_what_fails_for_rank_0_alone_fails_for_every_rank():
+    heard: list[float] = []
+
+    def full() -> None:
+        raise NoRoom("a checkpoint")
+
+    cpu = torch.device("cpu")
+    with pytest.raises(NoRoom, match="a checkpoint was not written"):
+        of_rank_0(Place(0, 2, broadcast=lambda word: heard.append(word.item())), cpu, full)
+    assert heard == [1.0], "the others wait for a word that never came"
+    of_rank_0(Place(1, 2), cpu, full)
+    with pytest.raises(RaysaeError, match="rank 0 could not write"):
+        of_rank_0(Place(1, 2, broadcast=lambda word: word.fill_(heard[0])), cpu, list)
 
 
 def test_ranks_agree_on_the_step_after_which_they_stop(tmp_path):
