@@ -1,5 +1,6 @@
 """Checkpoints: each one safetensors file with a JSON header, written atomically, so that half of one never exists."""
 
+import errno
 import json
 import math
 import os
@@ -17,11 +18,18 @@ if TYPE_CHECKING:  # torch is loaded when a checkpoint is, not when a finished r
 
 
 def save_state(path: Path, tensors: "dict[str, Tensor]", header: dict[str, Any], fingerprint: str) -> None:
-    """Replace the checkpoint at `path`."""
+    """Replace the checkpoint at `path`. NoRoom where the disk is full."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with beside(path) as temporary:
-        save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "header": json.dumps(header)})
+        try:
+            save_file(tensors, temporary, metadata={"fingerprint": fingerprint, "header": json.dumps(header)})
+        except SafetensorError as error:  # of the system's error it keeps the text alone
+            for code in (errno.ENOSPC, errno.EDQUOT):
+                if f"(os error {code})" in str(error):
+                    raise OSError(code, str(error)) from error
+            raise
         move(temporary, path)
 
 

@@ -1,4 +1,4 @@
-"""A disk that fills up while capture writes to it: one line, status 1, and room is all that the same command needs."""
+"""A disk that fills up while a stage writes to it: one line, status 1, and room is all that the same command needs."""
 
 import shutil
 import subprocess
@@ -7,8 +7,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from raysae.store import Manifest, sha256_file
+from raysae.errors import NoRoom
+from raysae.store import Manifest, save_state, sha256_file
 from tests.runs import copy_before, hashes, in_process, overrides
 from tests.stages.test_capture_kill import end, start, wait_for
 
@@ -48,6 +50,16 @@ def check_full(folder: Path, status: int, line: str) -> dict[Path, str]:
 
 def temporary(folder: Path) -> list[Path]:
     return list((folder / "activations" / "main").glob(".*"))
+
+
+def test_a_checkpoint_that_finds_no_room_says_so_and_leaves_the_one_before(small_disk: Path) -> None:
+    path = small_disk / "sae.checkpoint.safetensors"
+    save_state(path, {"weights": torch.zeros(MEGABYTE)}, {}, "mark")
+    before = sha256_file(path)
+    with pytest.raises(NoRoom, match=r"sae\.checkpoint\.safetensors was not written"):
+        save_state(path, {"weights": torch.ones(5 * MEGABYTE)}, {}, "mark")
+    assert [*small_disk.iterdir()] == [path]
+    assert sha256_file(path) == before
 
 
 def test_a_full_disk_stops_capture_in_one_line_and_room_lets_it_go_on(
