@@ -82,8 +82,11 @@ class Checkpoints:
         return None if path is None else load_state(path, self.fingerprint)
 
     def remove(self) -> None:
+        """And what a kill left of one that was being written."""
         for age in (*range(self.keep), "best"):
             self.path(age).unlink(missing_ok=True)
+        for temporary in self.out.parent.glob(f".{self.out.name}.checkpoint*.tmp"):
+            temporary.unlink(missing_ok=True)
 
     def _best_score(self) -> float:
         best = self.path("best")
@@ -95,6 +98,8 @@ class Checkpoints:
 
 def _link(source: Path, target: Path) -> None:
     """A second name for a finished file: no byte is copied, and `target` always is one whole file or the other."""
+    if target.is_file() and source.samefile(target):
+        return  # after a save that ended here: to replace a name by another of the same file removes neither
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     os.link(source, temporary)
     os.replace(temporary, target)

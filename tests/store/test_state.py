@@ -46,3 +46,27 @@ def test_half_a_checkpoint_and_one_of_another_run_are_refused_with_the_file_name
         checkpoints.path().write_bytes(data[:length])
         with pytest.raises(BadInput, match=r"sae.checkpoint.safetensors cannot be read .*; remove .* and run again"):
             checkpoints.load()
+
+
+def test_a_save_that_ended_between_its_two_steps_leaves_no_file_behind(tmp_path, monkeypatch):
+    checkpoints = saved(tmp_path, [None])
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("raysae.store.state.save_state", ended)
+        saved(tmp_path, [None])
+    assert steps(tmp_path) == {"sae.checkpoint.safetensors": 0, "sae.checkpoint-1.safetensors": 0}
+    checkpoints.save({"step": torch.tensor([1])}, {"step": 1}, None)
+    assert steps(tmp_path) == {"sae.checkpoint.safetensors": 1, "sae.checkpoint-1.safetensors": 0}
+    checkpoints.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def ended(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_what_a_kill_left_half_written_goes_with_the_checkpoints_of_its_own_sae(tmp_path):
+    checkpoints = saved(tmp_path, [None])
+    (tmp_path / ".sae.checkpoint.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
+    (tmp_path / ".other.checkpoint.safetensors.0a1b2c3d.tmp").write_bytes(b"at work")
+    checkpoints.remove()
+    assert [path.name for path in tmp_path.iterdir()] == [".other.checkpoint.safetensors.0a1b2c3d.tmp"]
