@@ -10,6 +10,7 @@ the same weights, whatever the number of workers.
 import json
 import resource
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,13 +54,13 @@ def train(experiment: Experiment, activations: Path, out: Path, progress: StageP
                 return (before + seen["done"], seen["text"]) if "done" in seen else None
 
             with progress.following(look):
-                _run(todo, board, experiment.train)
+                failed = _run(todo, board, experiment.train)
             collect(board.parent)
             collect(activations)
             answer = json.loads(board.read_text()) if board.is_file() else {}
             board.unlink(missing_ok=True)
-            if "error" in answer:
-                raise revive(answer)
+            if failed:
+                raise revive(failed)
         if "peak_bytes" in answer:
             progress.say(f"measured: {answer['peak_bytes'] / 1e9:.2f} GB at its peak, libraries included")
     return [Manifest.read(job.out) for job in jobs]
@@ -94,13 +95,14 @@ def _mixing(job: SAEJob) -> str:
     return f"two rows of a batch are of one document with a chance of {batch:.2%} ({whole:.2%} were all shuffled)"
 
 
-def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:
+def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> dict[str, Any] | None:
+    """The error of the workers, if they met one."""
     if local_mode():
         import torch
 
         torch.set_num_threads(1)
         train_all(todo, board, Place())
-        return
+        return None
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -122,7 +124,7 @@ def _run(todo: list[SAEJob], board: Path, config: TrainConfig) -> None:
         ),
     )
     try:
-        trainer.fit()
+        return trainer.fit().return_value
     except ray.train.WorkerGroupError as error:
         if not _is_loss(error):
             raise
@@ -145,9 +147,9 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _loop(config: dict[str, Any]) -> None:
-    """What every Ray Train worker runs. A user's error ends every rank at the same step, and travels as a value: raised
-    here, it would be tried again."""
+def _loop(config: dict[str, Any]) -> dict[str, Any] | None:
+    """What every Ray Train worker runs. A user's error ends every rank at the same step, and that of rank 0 travels as
+    a value: raised here, it would be tried again, and a file has no room where the disk is full."""
     import ray.train
     import torch
     import torch.distributed
@@ -164,10 +166,11 @@ def _loop(config: dict[str, Any]) -> None:
     try:
         train_all(config["jobs"], board, place)
     except RaysaeError as error:
-        if place.rank == 0:
-            write_json(board, {"error": str(error), "status": error.status})
+        return {"error": str(error), "status": error.status}
     finally:
-        process.leave(board.parent)
+        with suppress(OSError):  # on a full disk what it used stays unknown
+            process.leave(board.parent)
+    return None
 
 
 def _broadcast(tensor: Any) -> None:

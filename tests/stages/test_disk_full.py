@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ import torch
 
 from raysae.errors import NoRoom
 from raysae.store import Manifest, save_state, sha256_file
-from tests.runs import copy_before, hashes, in_process, overrides
+from tests.runs import copy_before, hashes, in_process, overrides, started
 from tests.stages.test_capture_kill import end, start, wait_for
 
 MEGABYTE = 1_000_000
@@ -99,3 +100,32 @@ def test_a_disk_that_fills_up_under_ray_stops_capture_in_one_line_too(
     assert status == 0, said
     assert hashes(folder, "activations") == hashes(undisturbed, "activations")
     assert not temporary(folder), "what another actor had begun when the driver ended is still there"
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_training_by_two_workers_on_a_disk_without_a_byte_ends_in_one_line(
+    undisturbed: Path, tiny_config: Path, small_disk: Path
+) -> None:
+    """Neither the checkpoint nor a word about it can be written, and only the first worker writes."""
+    folder = copy_before("train", undisturbed, small_disk)
+    settings = [*overrides(small_disk), "train.workers=2", "train.checkpoint_steps=1"]
+    driver = started("train", tiny_config, *settings)
+    wait_for((folder / "sae" / "main" / "0.checkpoint.safetensors").is_file, driver)
+    with (small_disk / "ballast").open("ab", buffering=0) as ballast:
+        while driver.poll() is None:  # whatever becomes free: a checkpoint leaves room for the next
+            try:
+                ballast.write(b"\0" * 4096)
+            except OSError:
+                time.sleep(0.001)
+    status, said = end(driver)
+    assert status == 1, said
+    line = said.strip().split("\n")[-1]
+    assert line.startswith("raysae: the disk is full, "), said
+    assert said.count("the disk is full") == 1
+    assert "rank 0 could not" not in said
+    (small_disk / "ballast").unlink()
+    again = in_process("train", str(tiny_config), *settings)
+    assert again.returncode == 0, again.stderr
+    assert hashes(folder, "sae") == hashes(undisturbed, "sae")
+    assert not list((folder / "sae").rglob("*.checkpoint*"))
