@@ -133,6 +133,8 @@ def train_together(
     device = device_of(first.train)
     store = ActivationStore(first.activations, feed=first.made_by.rows if first.made_by else None)
     courses = [Course(job, store, device) for job in jobs]
+    # After a halt at the last step nothing is left but to finish: not before every rank has read its checkpoints.
+    place.all_reduce(torch.zeros(1, device=device))
     start = min(course.trainer.steps_done for course in courses)
     last = max(job.train.steps for job in jobs)
     mine = range(place.rank * first.train.shards // place.world, (place.rank + 1) * first.train.shards // place.world)
@@ -174,4 +176,3 @@ def train_together(
         for course in courses:
             of_rank_0(place, device, partial(finish, course))
             of_rank_0(place, device, course.checkpoints.remove)
-    place.all_reduce(torch.zeros(1, device=device))  # nobody leaves before the files are complete

@@ -180,11 +180,14 @@ def _broadcast(tensor: Any) -> None:
 
 
 def train_all(jobs: list[SAEJob], board: Path, place: Place) -> None:
-    """Train one group of SAEs after the other."""
+    """Train one group of SAEs after the other; those that are finished stay as they are."""
     halt = Halt(board.parent, place.rank, place.world)
     device = device_of(jobs[0].train)
-    done = 0
-    for group in groups(jobs, jobs[0].train.together):
+    # Workers that replace lost ones are given the same jobs. Every rank finds the same: none is finished by this group
+    # before all its ranks have come to the first sum of `train_together`.
+    todo = [job for job in jobs if not is_finished(job)]
+    done = sum(job.train.steps for job in jobs) - sum(job.train.steps for job in todo)
+    for group in groups(todo, jobs[0].train.together):
         for steps, text in train_together(group, place, halt, _save):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             seen = {"done": done + steps, "text": text, "peak_bytes": peak}

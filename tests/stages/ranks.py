@@ -21,7 +21,8 @@ from raysae.store import ActivationStore
 from raysae.training.reduce import pairwise_sum
 from raysae.types.loading import load
 
-PATIENCE_S = 20
+STEPS = 30
+PATIENCE_S = 30
 """How long a rank waits for the other; a user's error must end both before."""
 
 
@@ -40,15 +41,15 @@ def _poison(patch: pytest.MonkeyPatch, rank: int) -> None:
     patch.setattr(ActivationStore, "batches", poisoned)
 
 
-def _ask_to_halt(patch: pytest.MonkeyPatch, rank: int) -> None:
+def _ask_to_halt(patch: pytest.MonkeyPatch, rank: int, steps: int = 5) -> None:
     now = Halt.now
 
-    def asked_after_five(halt: Halt) -> bool:
-        if rank == 0 and halt.rounds == 5:
+    def asked_after_steps(halt: Halt) -> bool:
+        if rank == 0 and halt.rounds == steps:
             halt.asked.touch()
         return now(halt)
 
-    patch.setattr(Halt, "now", asked_after_five)
+    patch.setattr(Halt, "now", asked_after_steps)
 
 
 def _poison_and_ask(patch: pytest.MonkeyPatch, rank: int) -> None:
@@ -76,6 +77,12 @@ def _without_room(name: str) -> Callable[[pytest.MonkeyPatch, int], None]:
     return lambda patch, rank: patch.setattr(name, no_room)
 
 
+def _halt_at_the_last_step(patch: pytest.MonkeyPatch, rank: int) -> None:
+    _ask_to_halt(patch, rank, STEPS - 2)
+
+
+LATE = "halted at the last step"
+"""After this scene a second group begins, whose rank 1 comes late."""
 SCENES: dict[str, tuple[int, Callable[[pytest.MonkeyPatch, int], None]]] = {
     # name: (steps between checkpoints, what is done to a process beforehand)
     "no numbers at a checkpoint": (10, _poison),
@@ -84,6 +91,7 @@ SCENES: dict[str, tuple[int, Callable[[pytest.MonkeyPatch, int], None]]] = {
     "no room for a finished SAE": (1000, _without_room("raysae.stages.train._save")),
     "no room for the board": (1000, _without_room("raysae.stages.train.write_json")),
     "no room for the answer to a halt": (1000, _ask_without_room),
+    LATE: (1000, _halt_at_the_last_step),
 }
 
 
@@ -103,16 +111,19 @@ def main(config: Path, activations: Path, folder: Path, rank: int) -> None:
     for scene, (steps, prepare) in SCENES.items():
         out = folder / scene
         out.mkdir(exist_ok=True)
-        experiment = load(config, ["train.steps=30", "train.seeds=1", f"train.checkpoint_steps={steps}"])
+        experiment = load(config, [f"train.steps={STEPS}", "train.seeds=1", f"train.checkpoint_steps={steps}"])
         meeting, patience = f"file://{out}/meeting", timedelta(seconds=PATIENCE_S)
         dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=patience)
         jobs = plan(experiment, activations, out)[:1]
-        begun = time.monotonic()
+        place = Place(rank, 2, pairwise_sum, lambda tensor: dist.broadcast(tensor, 0))
         with pytest.MonkeyPatch.context() as patch:
             prepare(patch, rank)
-            said = ended(jobs, out, Place(rank, 2, pairwise_sum, lambda tensor: dist.broadcast(tensor, 0)))
+            said = ended(jobs, out, place)
+        if scene == LATE:
+            time.sleep(2 * rank)
+            said += f", then {ended(jobs, out, place)}"
         left = [path.name for path in out.rglob("*.safetensors")]
-        found[scene] = {"said": said, "seconds": time.monotonic() - begun, "left": left}
+        found[scene] = {"said": said, "left": left}
         dist.destroy_process_group()
     (folder / f"rank-{rank}.json").write_text(json.dumps(found))
 
