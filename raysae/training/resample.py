@@ -35,7 +35,10 @@ def resample(
     dead: Int64[Tensor, " dead"],
     tokens: Float[Tensor, "tokens d_in"],
 ) -> None:
-    """Point the dead latents at `tokens`, at least as many as they are, and forget their moments."""
+    """Point the dead latents at `tokens`, at least as many as they are, and forget their moments.
+
+    A token of zeros points nowhere: its latent keeps its decoder row, and its encoder is tied to that.
+    """
     rows = tokens[: len(dead)]
     norms = rows.norm(dim=1, keepdim=True)
     alive = torch.ones(sae.d_sae, dtype=torch.bool, device=dead.device).index_fill_(0, dead, False)

@@ -187,15 +187,19 @@ class SAETrainer:
         return self.sae.unscaled(self.input_scale)
 
     def _resample(self, shards: Sequence[Float[Tensor, "b d_in"]], all_reduce: AllReduce, first_shard: int) -> None:
-        """Every worker finds the same tokens: those of shard s lie in part s of the buffer."""
+        """Every worker finds the same tokens: those of shard s lie in part s of the buffer.
+
+        A held latent begins again at the decoder row it has, not at a token; with a frozen encoder it cannot.
+        """
         dead = self.dead.listed
-        if not len(dead):
+        if not len(dead) or (self.hold and self.hold.name == "frozen_encoder"):
             return
         each = -(-len(dead) // self.train.shards)
-        found = torch.stack([worst_tokens(self.sae, x, each) for x in shards])
-        buffer = found.new_zeros(self.train.shards, *found.shape[1:])
-        buffer[first_shard : first_shard + len(shards)] = found
-        all_reduce(buffer)
+        buffer = self.sae.W_dec.new_zeros(self.train.shards, each, self.sae.d_in)
+        if not self.hold:
+            for place, x in enumerate(shards, first_shard):
+                buffer[place] = worst_tokens(self.sae, x, each)
+            all_reduce(buffer)
         resample(self.sae, self._optimizer, dead, buffer.flatten(0, 1))
         self.dead.silent_tokens[dead] = 0
         self.dead.listed = dead[:0]

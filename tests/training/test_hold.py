@@ -6,6 +6,7 @@ import torch
 from raysae.saes import build
 from raysae.training import SAETrainer
 from raysae.training.hold import HOLDS, SOFT_COSINE, within
+from raysae.training.step import differentiate
 from raysae.types.learning import LossConfig, TrainConfig
 
 TRAIN = TrainConfig(steps=60, lr=0.03, batch_tokens=128, warmup_steps=5, shards=1, workers=1, dead_after_tokens=2000)
@@ -63,6 +64,38 @@ def test_a_resumed_null_is_bound_to_the_same_beginning(hold):
         resumed.step([(on * torch.rand(128, 24, generator=generator)) @ true], alone)
     for name, tensor in whole.sae.state_dict().items():
         assert torch.equal(tensor, resumed.sae.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_held_latent_begins_again_at_its_own_beginning(hold, monkeypatch):
+    train = TRAIN.model_copy(update={"lr": 1e-3, "resample_steps": 20, "shards": 2})
+    first, dead = build("batch_topk", 12, 48, 4, 0), torch.arange(10)
+    held = SAETrainer(build("batch_topk", 12, 48, 4, 0), LossConfig(aux=0), train, 4, 1.0, hold=hold)
+    held.sae.b_enc[dead] = -5.0
+    seen = []
+
+    def spy(sae, *rest):
+        seen.append({name: tensor.clone() for name, tensor in sae.state_dict().items()})
+        return differentiate(sae, *rest)
+
+    monkeypatch.setattr("raysae.training.trainer.differentiate", spy)
+    for step in range(21):
+        before = held.sae.W_dec.detach().clone()
+        held.step(torch.randn(128, 12, generator=torch.Generator().manual_seed(step)).chunk(2), alone)
+    for weights in seen:
+        if hold == "frozen_encoder":
+            assert torch.equal(weights["W_enc"], first.W_enc)
+        elif hold == "frozen_decoder":
+            assert torch.equal(weights["W_dec"], first.W_dec)
+    assert torch.equal(seen[-1]["W_dec"], before)  # no row is moved to a token, be it inside the cone
+    cosine = torch.nn.functional.cosine_similarity(seen[-1]["W_enc"].T, seen[-1]["W_dec"], dim=1)[dead]
+    if hold == "frozen_encoder":
+        assert (seen[-1]["b_enc"][dead] < -4).all()
+    else:
+        torch.testing.assert_close(cosine, torch.ones(10))
+        assert not seen[-1]["b_enc"][dead].any()
+        tied = torch.nn.functional.cosine_similarity(held.sae.W_enc.T, held.sae.W_dec, dim=1)[dead]
+        assert float(tied.min()) > 0.99  # a step of Adam away
 
 
 def test_the_nearest_point_of_the_cone_agrees_with_a_search():

@@ -32,7 +32,7 @@ def test_a_resampled_latent_points_at_its_token_and_forgets():
     tokens = torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     resample(sae, optimizer, torch.tensor([3, 7]), tokens)
     assert sae.W_dec[3].tolist() == [1, 0, 0, 0]
-    assert torch.equal(sae.W_dec[7], before[7])  # no token left for it: it keeps its direction
+    assert torch.equal(sae.W_dec[7], before[7])  # no token left for it: it keeps its row
     alive = torch.tensor([i for i in range(16) if i not in (3, 7)])
     torch.testing.assert_close(sae.W_enc[:, 3].norm(), 0.2 * sae.W_enc[:, alive].norm(dim=0).mean())
     assert float(sae.threshold[3]) < 1
