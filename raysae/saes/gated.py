@@ -1,7 +1,7 @@
 """Gated SAE (arXiv 2404.16014): one path decides which latents fire, another, sharing its weights, how strongly."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from raysae.saes.base import Pull, SparseAutoencoder, Which
@@ -41,6 +41,11 @@ class Gated(SparseAutoencoder):
 
     def strength(self) -> tuple[Float[Tensor, "d_in d_sae"], Float[Tensor, " d_sae"]]:
         return self.W_enc * self.r_mag.exp(), self.b_mag
+
+    def revive(self, dead: Int64[Tensor, " dead"]) -> None:
+        super().revive(dead)
+        self.r_mag[dead] = 0
+        self.b_mag[dead] = 0
 
     def _in_activation_units(self) -> list[Tensor]:
         return [*super()._in_activation_units(), self.b_mag]

@@ -47,7 +47,9 @@ def resample(
     sae.W_dec[dead] = rows
     sae.W_enc.T[dead] = rows * (size * ENCODER_SHARE)
     sae.revive(dead)
-    for moment in ("exp_avg", "exp_avg_sq"):
-        optimizer.state[sae.W_dec][moment][dead] = 0
-        optimizer.state[sae.W_enc][moment].T[dead] = 0
-        optimizer.state[sae.b_enc][moment][dead] = 0
+    for name, parameter in sae.named_parameters():
+        if name == "b_dec":  # of no latent; every other parameter has one part of each
+            continue
+        for moment in ("exp_avg", "exp_avg_sq"):
+            of_latents = optimizer.state[parameter][moment]
+            (of_latents.T if name == "W_enc" else of_latents)[dead] = 0

@@ -1,8 +1,9 @@
 """Dead latents that begin again do so from what is missed most, the same on any number of workers."""
 
+import pytest
 import torch
 
-from raysae.saes import build
+from raysae.saes import ARCHITECTURES, build
 from raysae.training import SAETrainer
 from raysae.training.resample import due, resample, worst_tokens
 from raysae.types.learning import LossConfig, TrainConfig
@@ -22,21 +23,35 @@ def test_the_worst_tokens_are_those_with_the_largest_error():
     assert not worst_tokens(sae, x, 12)[10:].any()
 
 
-def test_a_resampled_latent_points_at_its_token_and_forgets():
-    train = TrainConfig(steps=30, batch_tokens=32, warmup_steps=1)
-    trainer = SAETrainer(build("jumprelu", 4, 16, 0, 0), LossConfig(), train, 0, 1.0)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_resampled_latent_points_at_its_token_and_forgets(architecture):
+    dead, k = torch.tensor([3, 7]), 16
+    train = TrainConfig(steps=30, batch_tokens=32, warmup_steps=1, k_anneal_fraction=0)
+    trainer = SAETrainer(build(architecture, 4, 16, k, 0), LossConfig(l0=0.01), train, k, 1.0)
     trainer.step(torch.randn(32, 4, generator=torch.Generator().manual_seed(0)).chunk(2), lambda flat: None)
-    sae, optimizer = trainer.sae, trainer._optimizer
-    sae.threshold[[3, 7]] = 9.0
-    before = sae.W_dec.clone()
+    sae, moments = trainer.sae, trainer._optimizer.state
+    own = dict(sae.named_parameters()).keys() - {"W_enc", "W_dec", "b_dec"}
+    for name in own:
+        sae.get_parameter(name)[dead] = 9.0 if name == "threshold" else -9.0  # silent for good
+        for moment in ("exp_avg", "exp_avg_sq"):
+            moments[sae.get_parameter(name)][moment][:] = 1.0
+    before = {name: tensor.clone() for name, tensor in sae.state_dict().items()}
     tokens = torch.tensor([[3.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
-    resample(sae, optimizer, torch.tensor([3, 7]), tokens)
+    resample(sae, trainer._optimizer, dead, tokens)
+
     assert sae.W_dec[3].tolist() == [1, 0, 0, 0]
-    assert torch.equal(sae.W_dec[7], before[7])  # no token left for it: it keeps its row
+    assert torch.equal(sae.W_dec[7], before["W_dec"][7])  # no token left for it: it keeps its row
     alive = torch.tensor([i for i in range(16) if i not in (3, 7)])
     torch.testing.assert_close(sae.W_enc[:, 3].norm(), 0.2 * sae.W_enc[:, alive].norm(dim=0).mean())
-    assert float(sae.threshold[3]) < 1
-    for moment in ("exp_avg", "exp_avg_sq"):
-        assert not optimizer.state[sae.W_enc][moment][:, 3].any()
-        assert not optimizer.state[sae.W_dec][moment][3].any()
-    assert optimizer.state[sae.W_dec]["exp_avg"][0].any()
+    assert float(sae(sae.b_dec + tokens[:1]).latents[0, 3]) > 0
+    fresh = build(architecture, 4, 16, k, 0)
+    for name in own:
+        assert torch.equal(sae.get_parameter(name)[dead], fresh.get_parameter(name)[dead]), name
+        assert torch.equal(sae.get_parameter(name)[alive], before[name][alive]), name
+    for name in own | {"W_enc", "W_dec"}:
+        for moment in ("exp_avg", "exp_avg_sq"):
+            of_latent = moments[sae.get_parameter(name)][moment]
+            of_latent = of_latent.T if name == "W_enc" else of_latent
+            assert not of_latent[dead].any(), (name, moment)
+            assert of_latent[alive].any(), (name, moment)
+    assert moments[sae.b_dec]["exp_avg"].all()
