@@ -5,11 +5,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 REFRESH_STEPS = 10
-"""The list of the dead is read this often: reading it waits for the device, and AuxK does not mind a stale one."""
+"""The list of the dead is read this often: reading it waits for the device, and AuxK does not mind a stale one.
+Resampling does, which would overwrite a latent come alive since, and asks for a new one."""
 
 
 class DeadLatents:
-    """`silent_tokens[i]`: tokens since latent i last fired; `listed`: the dead ones at the last refresh."""
+    """`silent_tokens[i]`: tokens since latent i last fired; `listed`: the dead ones when last listed."""
 
     def __init__(self, d_sae: int, dead_after_tokens: int, device: torch.device) -> None:
         self.dead_after_tokens = dead_after_tokens
@@ -22,7 +23,11 @@ class DeadLatents:
 
     def refresh(self, step: int) -> Int64[Tensor, " dead"]:
         if step % REFRESH_STEPS == 0:
-            self.listed = (self.silent_tokens >= self.dead_after_tokens).nonzero()[:, 0]
+            self.relist()
+        return self.listed
+
+    def relist(self) -> Int64[Tensor, " dead"]:
+        self.listed = (self.silent_tokens >= self.dead_after_tokens).nonzero()[:, 0]
         return self.listed
 
     def fraction(self) -> Float[Tensor, ""]:

@@ -85,7 +85,7 @@ class SAETrainer:
         """One optimizer step on this worker's shards of the batch, in raw units, all of equal length; `guides` are
         what the probe and the temporal term know of each, `first_shard` is the number of the first in the batch.
 
-        Waits for the device only to refresh the list of dead latents. Raises BadInput on a width that is not d_in.
+        Waits for the device only to list the dead latents. Raises BadInput on a width that is not d_in.
         """
         for shard in shards:
             if shard.shape[1] != self.sae.d_in:
@@ -191,7 +191,7 @@ class SAETrainer:
 
         A held latent begins again at the decoder row it has, not at a token; with a frozen encoder it cannot.
         """
-        dead = self.dead.listed
+        dead = self.dead.relist()
         if not len(dead) or (self.hold and self.hold.name == "frozen_encoder"):
             return
         each = -(-len(dead) // self.train.shards)

@@ -55,3 +55,34 @@ def test_a_resampled_latent_points_at_its_token_and_forgets(architecture):
             assert not of_latent[dead].any(), (name, moment)
             assert of_latent[alive].any(), (name, moment)
     assert moments[sae.b_dec]["exp_avg"].all()
+
+
+def test_a_latent_that_came_alive_since_the_last_refresh_is_left_alone_and_resuming_agrees():
+    lr, revived, dead = 1e-4, 5, 6
+    train = TrainConfig(
+        steps=100, batch_tokens=64, warmup_steps=1, resample_steps=15, dead_after_tokens=256, lr=lr, decay_fraction=0
+    )
+
+    def fresh() -> SAETrainer:
+        return SAETrainer(build("relu", 8, 32, 0, 0), LossConfig(aux=0), train, 0, 1.0)
+
+    def step(trainer: SAETrainer) -> None:
+        x = torch.randn(64, 8, generator=torch.Generator().manual_seed(trainer.steps_done))
+        trainer.step(x.chunk(2), lambda flat: None)
+
+    whole, resumed = fresh(), fresh()
+    whole.sae.b_enc[[revived, dead]] = -100.0
+    while whole.steps_done < 15:
+        if whole.steps_done == 12:
+            whole.sae.b_enc[revived] = 0.5  # what AuxK does to it
+        step(whole)
+    assert whole.dead.listed.tolist() == [revived, dead]  # as of step 10
+    resumed.restore(*whole.state())
+    before = whole.sae.W_dec.detach().clone()
+    for trainer in (whole, resumed):
+        step(trainer)
+    moved = (whole.sae.W_dec - before).abs().amax(dim=1)
+    assert float(moved[revived]) < 3 * lr  # a step of Adam and no more
+    assert float(moved[dead]) > 0.1
+    for name, tensor in whole.state()[0].items():
+        assert torch.equal(tensor, resumed.state()[0][name]), name
