@@ -12,6 +12,7 @@ from raysae.errors import BadInput, RaysaeError
 from raysae.saes import ARCHITECTURES, build
 from raysae.training import Diverged, SAETrainer
 from raysae.training.guides import Guides
+from raysae.training.resample import resample
 from raysae.training.step import TERMS
 from raysae.types.learning import LossConfig, TrainConfig
 
@@ -76,10 +77,14 @@ def assert_same_state(a: SAETrainer, b: SAETrainer) -> None:
 
 
 def workers_in_lockstep(count: int, architecture: str, shards: int, steps: int = 25) -> list[SAETrainer]:
-    """`count` trainers in threads; their all_reduce sums pairwise, as two real workers' must."""
-    train = TRAIN.model_copy(update={"shards": shards})
+    """`count` trainers in threads; their all_reduce sums pairwise, as two real workers' must. Some latents begin
+    silent: AuxK works on them from step 10 on, and at step 15 they are resampled."""
+    train = TRAIN.model_copy(update={"shards": shards, "resample_steps": 15})
     trainers = [trainer(architecture, train) for _ in range(count)]
+    for each in trainers:
+        each.sae.b_enc[:4] = -1.0
     buffers: list[Tensor] = [torch.empty(0)] * count
+    failures: list[BaseException] = []
     meeting = threading.Barrier(count, timeout=60)
 
     def tree(parts: list[Tensor]) -> Tensor:
@@ -94,23 +99,38 @@ def workers_in_lockstep(count: int, architecture: str, shards: int, steps: int =
             flat.copy_(total)
 
         mine = slice(rank * shards // count, (rank + 1) * shards // count)
-        for step in range(steps):
-            parts = planted(train.batch_tokens, step).chunk(shards)[mine]
-            trainers[rank].step(parts, all_reduce, [guides(x) for x in parts], mine.start)
+        try:
+            for step in range(steps):
+                parts = planted(train.batch_tokens, step).chunk(shards)[mine]
+                trainers[rank].step(parts, all_reduce, [guides(x) for x in parts], mine.start)
+        except BaseException as error:  # a thread's ends with it, unseen
+            failures.append(error)
+            meeting.abort()
 
     threads = [threading.Thread(target=work, args=(rank,)) for rank in range(count)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    if failures:
+        raise failures[0]
+    assert all(each.steps_done == steps for each in trainers)
     return trainers
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(("count", "shards"), [(2, 2), (2, 4), (4, 4)])
-def test_any_number_of_workers_gives_the_same_bits(architecture, count, shards):
+def test_any_number_of_workers_gives_the_same_bits(architecture, count, shards, monkeypatch):
+    resampled = []
+
+    def spy(sae, optimizer, dead, tokens):
+        resampled.append(len(dead))
+        resample(sae, optimizer, dead, tokens)
+
+    monkeypatch.setattr("raysae.training.trainer.resample", spy)
     single = workers_in_lockstep(1, architecture, shards)[0]
-    assert single.metrics()["dead_fraction"] >= 0
+    assert len(resampled) == 1 and resampled[0] > 0
+    assert single.metrics()["aux"] > 0
     for worker in workers_in_lockstep(count, architecture, shards):
         worker.metrics()
         assert_same_state(single, worker)
