@@ -1,5 +1,6 @@
 """Adam and the schedules; each schedule is a function of the step, so that resuming needs no state of its own."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -43,5 +44,5 @@ def penalties_at(step: int, loss: LossConfig, train: TrainConfig) -> LossConfig:
 def threshold_weight_at(step: int, train: TrainConfig) -> float:
     """Weight of this step in the running mean of the inference threshold: while k still falls only the last step
     counts, then all equally, and from the hundredth on about the last hundred, because the weights move."""
-    after_annealing = step - int(train.k_anneal_fraction * train.steps)
+    after_annealing = step - math.ceil(train.k_anneal_fraction * train.steps)
     return 1 / min(100, max(1, after_annealing + 1))

@@ -70,8 +70,8 @@ class TrainConfig(Part):
     """Share of the steps over which the L1 and L0 penalties rise linearly from 0."""
     decay_fraction: float = Field(default=0.3, ge=0, le=1)
     """Share of the steps, at the end, over which the rate falls linearly to 0."""
-    k_anneal_fraction: float = Field(default=0.5, ge=0, le=1)
-    """Share of the steps over which k falls linearly from 4k to k (SCIENCE 3.4)."""
+    k_anneal_fraction: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the steps over which k falls linearly from 4k to k (SCIENCE 3.4); the rest is trained at k."""
     resample_steps: int = Field(default=0, ge=0)
     """Steps between two resamplings of dead latents, none in the last third of training; 0 leaves them to AuxK."""
     dead_after_tokens: int = Field(default=100_000, gt=0)
@@ -132,7 +132,7 @@ class RivalConfig(Part):
     as in the experiment. It is measured beside the real SAEs and decides nothing."""
 
     architecture: str | None = None
-    k_anneal_fraction: float | None = Field(default=None, ge=0, le=1)
+    k_anneal_fraction: float | None = Field(default=None, ge=0, lt=1)
     l1: float | None = Field(default=None, ge=0)
 
 

@@ -140,7 +140,7 @@ def test_how_many_trials_run_at_the_same_time_changes_no_suggestion(tiny_config:
     ("settings", "said"),
     [
         (["sweep.search=tpe", "sweep.expansion=[4]", "sweep.k=[4]", "sweep.l1=[]"], "sweep.search=tpe over one value"),
-        (["sweep.scheduler=asha", "train.k_anneal_fraction=1"], "type train.k_anneal_fraction=0.5"),
+        (["sweep.scheduler=asha", "train.k_anneal_fraction=0.999"], "type train.k_anneal_fraction=0.5"),
         (["sweep.search=nsga2", "activations.mode=stream"], "type activations.mode=cache"),
         (["sweep.architecture=[vanilla]"], "vanilla"),
         (["sweep.k=[4,999]"], "999"),
@@ -164,4 +164,4 @@ def test_rungs_begin_where_k_and_the_penalties_stay_as_they_are(tiny_config: Pat
     assert of("train.k_anneal_fraction=0.1") == (20, 40)
     assert of("train.k_anneal_fraction=0.5") == (40,)
     assert of("train.k_anneal_fraction=0", "train.penalty_warmup_fraction=0.3") == (24, 48)
-    assert of("train.k_anneal_fraction=1") == ()
+    assert of("train.k_anneal_fraction=0.999") == ()

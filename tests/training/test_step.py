@@ -1,7 +1,9 @@
 """The hand-written step against autograd, and what each step leaves true."""
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from raysae.saes import ARCHITECTURES, build
@@ -13,7 +15,7 @@ from raysae.training.kernels import encode
 from raysae.training.losses import aux_k, chance_cosine, decorrelation
 from raysae.training.optim import adam, k_at, lr_at, threshold_weight_at
 from raysae.training.step import STATISTICS, TERMS, StepSums, differentiate, update
-from raysae.types.learning import LossConfig, TrainConfig
+from raysae.types.learning import LossConfig, RivalConfig, TrainConfig
 
 D_IN, D_SAE, K, TOKENS = 8, 40, 3, 32
 CPU = torch.device("cpu")
@@ -246,3 +248,21 @@ def test_the_threshold_follows_annealing_and_then_averages():
     train = TrainConfig(steps=1000, k_anneal_fraction=0.5)
     weights = [threshold_weight_at(step, train) for step in (0, 499, 500, 501, 502, 999)]
     assert weights == pytest.approx([1, 1, 1, 1 / 2, 1 / 3, 1 / 100])
+
+
+@pytest.mark.parametrize(("steps", "share"), [(7, 0.5), (101, 0.5), (10, 0.33), (100, 0.5), (9, 0.0), (11, 0.9)])
+def test_only_steps_at_k_itself_make_the_final_threshold(steps, share):
+    train = TrainConfig(steps=steps, k_anneal_fraction=share)
+    counts = np.zeros(steps)
+    for step in range(steps):
+        weight = threshold_weight_at(step, train)
+        counts *= 1 - weight
+        counts[step] += weight
+    at_k = np.array([k_at(step, 8, train) == 8 for step in range(steps)])
+    assert counts[at_k].sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("recipe", [TrainConfig, RivalConfig])
+def test_annealing_that_never_ends_is_refused(recipe):
+    with pytest.raises(ValidationError, match="k_anneal_fraction"):
+        recipe(k_anneal_fraction=1.0)
