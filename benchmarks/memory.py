@@ -19,7 +19,7 @@ from synthetic import sparse_sums, write_activations
 
 from raysae.stages.cotrain import Place, train_together
 from raysae.stages.halt import Halt
-from raysae.training.memory import estimate
+from raysae.training.memory import estimate, step_matrices
 from raysae.types.learning import LossConfig, SAEConfig, TrainConfig
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         for done, text in train_together([job], Place(), Halt(folder), lambda course: None):
             sys.stdout.write(f"step {done}: {text}\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    expected = estimate(d_in, d_sae, batch, 1, 1, 1)
+    expected = estimate(d_in, d_sae, batch, 1, 1, 1, step_matrices(job.sae, job.loss, job.train, d_in))
     sys.stdout.write(
         f"{expected.text}\nmeasured: peak {peak / 1e9:.2f} GB, {before / 1e9:.2f} GB of it before training\n"
     )

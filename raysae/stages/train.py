@@ -24,7 +24,7 @@ from raysae.stages.progress import StageProgress
 from raysae.stages.resources import connect, local_mode, revive
 from raysae.stages.usage import Process, collect
 from raysae.store import ActivationStore, Manifest, describe_file, holds, write_json
-from raysae.training.memory import Memory, estimate
+from raysae.training.memory import Memory, estimate, step_matrices
 from raysae.types import Experiment, HookPoint
 from raysae.types.learning import TrainConfig
 
@@ -86,7 +86,8 @@ def _memory(todo: list[SAEJob], experiment: Experiment) -> Memory:
     d_in = store.width(experiment.hookpoint)
     widest = d_in * max(job.sae.expansion for job in todo)
     most = max(len(group) for group in groups(todo, config.together))
-    return estimate(d_in, widest, config.batch_tokens, config.shards, config.workers, most)
+    matrices = max(step_matrices(job.sae, job.loss, job.train, d_in) for job in todo)
+    return estimate(d_in, widest, config.batch_tokens, config.shards, config.workers, most, matrices)
 
 
 def _mixing(job: SAEJob) -> str:
