@@ -92,7 +92,8 @@ class TrainConfig(Part):
     keep_checkpoints: Annotated[int, Field(gt=0, json_schema_extra=RUN_ONLY)] = 2
     """How many of the newest are kept while an SAE is in training, beside the best; none once it is finished."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the encoder's product and what it selects; weights, gradients and Adam are float32 either way."""
+    """Of the encoder's product, what it selects, and what a list's sums read; weights, gradients and Adam are held in
+    float32 either way. On a CPU the sums over latents and tokens are rounded to bfloat16 once they are made."""
     gpu: Annotated[bool, Field(json_schema_extra=RUN_ONLY)] = False
 
     @property

@@ -63,6 +63,19 @@ def test_an_empty_list_gives_zeros():
     assert float(bags.least(none.pre)) == 0
 
 
+def test_a_bfloat16_gradient_is_within_a_hundredth_of_the_float32_one_for_the_same_selection():
+    chosen, x = pairs(), randn(1, N, D)
+    exact, rounded = (Bags(chosen, (D_SAE,), N, dtype) for dtype in (torch.float32, torch.bfloat16))
+    rows = randn(D_SAE, D)
+    for found, expected in (
+        (rounded.gather(chosen.pre, x), exact.gather(chosen.pre, x)),
+        (rounded.decode(chosen.pre, rows), exact.decode(chosen.pre, rows)),
+        (rounded.sample(x, rows), exact.sample(x, rows)),
+    ):
+        error = float((found - expected).norm() / expected.norm())
+        assert 0 < error < 0.01
+
+
 def wide_sae(d_in: int = 512):
     sae = build("batch_topk", d_in, 1024, 8, 0).requires_grad_(False)
     sae.b_enc.normal_(std=0.05, generator=torch.Generator().manual_seed(1))

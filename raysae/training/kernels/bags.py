@@ -26,7 +26,8 @@ class Bags:
         self, pairs: Listed, prefixes: tuple[int, ...], tokens: int, dtype: torch.dtype = torch.float32
     ) -> None:
         self.dtype = dtype
-        """What rows are read as: most of a sum's time is their way from memory. Sums are float32."""
+        """What rows are read as: most of a sum's time is their way from memory. Sums are made in float32;
+        on a CPU those of bfloat16 rows are rounded to bfloat16 once they are made."""
         self.tokens, self.levels, self.d_sae = tokens, len(prefixes), prefixes[-1]
         row = pairs.token
         if self.levels > 1:
@@ -115,7 +116,8 @@ def bag(
     first: Int64[Tensor, " bags"],
     weights: Float[Tensor, " pairs"],
 ) -> Float[Tensor, "bags d"]:
-    """Sums of `rows[which]` times `weights`, cut into bags that begin at `first`."""
+    """Sums of `rows[which]` times `weights`, cut into bags that begin at `first`; on a CPU of the type of `rows`, to
+    which the weights are rounded as well."""
     if rows.is_cuda:
         return _triton().bag(rows, which, first, weights)
     return torch.embedding_bag(rows, which, first, False, 0, False, weights.to(rows.dtype))[0]
