@@ -2,14 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from raysae import terminal
 from raysae.errors import BadInput, RaysaeError
 
-_UsageError = typer.BadParameter.__mro__[1]
+_UsageError: Any = typer.BadParameter.__mro__[1]
 """What typer raises for every command line that it cannot read; it has no public name of its own."""
 
 app = typer.Typer(

@@ -41,7 +41,7 @@ def residual_step(
         return delta
     down = down_projection(model, hookpoint.layer)
     # GPT-2's own linear map takes no strided view.
-    flat = delta.reshape(-1, delta.shape[-1]).to(down.weight.dtype)
+    flat = delta.reshape(-1, delta.shape[-1]).to(next(down.parameters()).dtype)
     return (down(flat) - down(torch.zeros_like(flat))).view(*delta.shape[:-1], -1)
 
 
