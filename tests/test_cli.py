@@ -58,7 +58,11 @@ def check_refused(result, said: str, out: Path) -> None:
             "capture.hookpoints=[layers.1.attn_out]",
             "verification is to",
         ),
-        ("protocol: {nulls: [wrong_site]}\n", "", "wrong_site with corpus.name=arithmetic_cot"),
+        (
+            "protocol: {criteria: [causal_interchange], nulls: [wrong_site]}\n",
+            "",
+            "wrong_site with corpus.name=arithmetic_cot",
+        ),
         ("protocol: {criteria: [stability]}\n", "capture.hookpoints=[layers.1.attn_out]", "stability is to"),
         ("{}\n", "model.name=gpt5", "gpt5"),
         ("{}\n", "model.path=nowhere", "nowhere"),

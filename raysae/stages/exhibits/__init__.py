@@ -100,7 +100,7 @@ def check_edits(experiment: Experiment) -> None:
                 f"leave {wanted[0]} out, or type capture.hookpoints=[layers.{max(point.layer - 1, 0)}.resid_post]",
             )
     elsewhere = [name for name in experiment.corpus.names if name in WORLDS and name not in COMPILED]
-    if "wrong_site" in experiment.protocol.nulls and elsewhere:
+    if "causal_interchange" in wanted and "wrong_site" in experiment.protocol.nulls and elsewhere:
         raise BadInput(
             f"protocol.nulls holds wrong_site with corpus.name={elsewhere[0]}",
             f"allowed: with {', '.join(COMPILED)}; elsewhere doing nothing succeeds one token behind the site",
