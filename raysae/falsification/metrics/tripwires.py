@@ -64,7 +64,7 @@ def too_good(seeds: Sequence[Mapping[Key, Tally]]) -> Gate:
     """No probe, in no seed, is right on 99 % of a binding split."""
     found = {key: max(_of(seeds, key)) for key in _keys(_REPRESENTATIONS) if _of(seeds, key)}
     if not found:
-        return _unmeasured(NAMES[0], "no probe")
+        return _unmeasured(NAMES[0], "the accuracy of probes on UNSEEN")
     worst = max(found, key=lambda key: found[key])
     detail = f"{worst[0]} has accuracy {found[worst]:.3f} on {worst[1]}, limit {TOO_GOOD}"
     return Gate(name=NAMES[0], passed=found[worst] < TOO_GOOD, detail=detail)
@@ -112,7 +112,7 @@ def permuted(seeds: Sequence[Mapping[Key, Tally]], *, bootstrap: int, seed: int,
         if _of(seeds, (what + PERMUTED, split)) and _of(seeds, (what + CHANCE, split))
     ]  # fmt: skip
     if not tried:
-        return _unmeasured(NAMES[3], "no probe for permuted labels")
+        return _unmeasured(NAMES[3], "a probe for permuted labels")
     above = {}
     for what, split in tried:
         signs = {(what + PERMUTED, split): 1.0, (what + CHANCE, split): -1.0}
