@@ -49,7 +49,8 @@ def interrupted(folder: Path, arguments: list[str], local: bool = True) -> Path:
     status, said = terminate_when(folder / "sae" / "progress.json", *arguments, local=local)
     assert status == 143, said
     assert "SIGTERM: what was in training is saved to its last step" in said
-    (checkpoint,) = (folder / "sae").rglob("*.checkpoint*")
+    # Beside it stands the best, another name of the same, where the signal came after the first point of the curves.
+    (checkpoint,) = (folder / "sae").rglob("*.checkpoint.safetensors")
     assert not (folder / "sae" / "halt").exists()
     return checkpoint
 
