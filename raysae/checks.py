@@ -76,17 +76,21 @@ def check_inputs(experiment: Experiment) -> None:
 
 def _check_device(experiment: Experiment) -> None:
     """A cluster may have what this machine has not, and may grow it; one process has what it has."""
-    import torch
-
     from raysae.stages.resources import local_mode
 
-    asked = {"train.gpu=true": experiment.train.gpu, "capture.gpus_per_actor": experiment.capture.gpus_per_actor > 0}
-    for key in (key for key, wanted in asked.items() if wanted and local_mode() and not torch.cuda.is_available()):
-        raise BadInput(
-            f"{key} with RAYSAE_LOCAL=1, where no CUDA device is seen",
-            "allowed: a machine that has one",
-            f"type {key.partition('=')[0]}={'false' if '=' in key else '0'}, or leave RAYSAE_LOCAL out",
-        )
+    train, capture = experiment.train.gpu, experiment.capture.gpus_per_actor
+    if not (local_mode() and (train or capture)):
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    key, value, without = ("train.gpu", "true", "false") if train else ("capture.gpus_per_actor", f"{capture:g}", "0")
+    raise BadInput(
+        f"{key}={value} with RAYSAE_LOCAL=1, where no CUDA device is seen",
+        "allowed: a machine that has one",
+        f"type {key}={without}, or leave RAYSAE_LOCAL out",
+    )
 
 
 def check_other_run(experiment: Experiment, folder: RunFolder) -> None:
