@@ -104,21 +104,22 @@ def measure(
         rates = (latents[inside] > 0).double().mean(dim=0).numpy()
         at = latents[inside]
         sizes = step_sizes(torch.zeros_like(at), at, W_dec)
-        sets = matched_sets(rates, some, draws, seed + place, alive, sizes)
-        found.sets[name] = len(different(sets)[0])
+        sets, of_draw = different(matched_sets(rates, some, draws, seed + place, alive, sizes))
+        found.sets[name] = len(sets)
         own = part(some)
         unit = torch.from_numpy(np.random.default_rng([seed, place]).standard_normal((draws, W_dec.shape[1])))
         unit = (unit / unit.norm(dim=1, keepdim=True)).to(W_dec)
         found.effects[name], found.nulls[name] = {}, {}
         for edit, sign in EDITS.items():
             found.effects[name][edit] = change(sign * own)
+            tried = [totals(sign * part(other)) for other in sets]
             drawn = {
-                "matched_latents": [totals(sign * part(other)) for other in sets],
+                "matched_latents": [tried[i] for i in of_draw],
                 "random_direction": [totals(own.norm(dim=1, keepdim=True) * direction) for direction in unit],
             }
             found.nulls[name][edit] = {
-                null: {outcome: [one[outcome] for one in of_draw] for outcome in OUTCOMES}
-                for null, of_draw in drawn.items()
+                null: {outcome: [one[outcome] for one in some_drawn] for outcome in OUTCOMES}
+                for null, some_drawn in drawn.items()
             }
         found.single[name] = {latent: totals(-part([latent])) for latent in columns}
         free = np.flatnonzero(alive & (rates > 0) & ~np.isin(np.arange(len(rates)), columns))

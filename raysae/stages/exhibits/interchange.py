@@ -16,7 +16,7 @@ from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Examination
 from raysae.stages.exhibits.base import Evidence, Exhibit, Plain
 from raysae.stages.exhibits.known_circuit import readable, true_exchange
-from raysae.stages.exhibits.pairs import HOPELESS_DRAWS, PairTokens, behind, registered_pairs
+from raysae.stages.exhibits.pairs import PairTokens, behind, drawn_sets, registered_pairs
 from raysae.stages.exhibits.single_latents import single_latents
 from raysae.stages.exhibits.state_edits import edited_units
 from raysae.stages.exhibits.unedited import Unedited, read_pairs
@@ -117,7 +117,7 @@ class Interchange:
         `permuted`: the latents are chosen on labels exchanged between documents (N6). With `real`, the units of the
         same pairs, ceiling and matched sets are theirs.
         """
-        codes = self._codes(pairs.variable, names)
+        codes = places(self.fit.labels[pairs.variable], names)
         sites = np.flatnonzero(codes >= 0)
         chosen_on = codes[permuted_rows(self.fit.document.numpy(), seed, codes >= 0)] if permuted else codes
         at = np.flatnonzero(chosen_on >= 0)
@@ -145,20 +145,18 @@ class Interchange:
             able = (ceilings >= CEILING_J) & ((j >= CORRECTED_J * ceilings) | (self.exam.arm == MAIN))
             rates = (self.fit_latents[sites] > 0).double().mean(dim=0).numpy()
             sizes = causal.step_sizes(h_base, h_source, W_dec)
-            sets = causal.matched_sets(
-                rates, latents, draws if able.any() else HOPELESS_DRAWS, seed, self.alive.numpy(), sizes
-            )
-            distinct, place = causal.different(sets)
+            sets = drawn_sets(rates, latents, draws, seed, self.alive.numpy(), sizes, bool(able.any()))
             parts = [
                 measure(torch.stack([exchanged(torch.from_numpy(taken)) for taken in some], dim=1))
-                for some in np.split(distinct, range(SETS, len(distinct), SETS))
+                for some in np.split(sets.distinct, range(SETS, len(sets.distinct), SETS))
             ]
             matched, moved = (
-                np.concatenate([getattr(part, field) for part in parts], axis=1)[:, place] for field in Effect._fields
+                np.concatenate([getattr(part, field) for part in parts], axis=1)[:, sets.place]
+                for field in Effect._fields
             )
-            known_sets = len(distinct) if able.any() else None
+            different = sets.different
         else:
-            known_sets = real[0].sets
+            different = real[0].sets
             matched = np.array([unit.matched for unit in real])
             moved = np.array([[unit.matched_changed] for unit in real])
         return [
@@ -173,14 +171,10 @@ class Interchange:
                 changed=float(found.changed[u, 0]),
                 matched_changed=float(moved[u].mean()),
                 readable=None if read is None else float(found.success[u, 2]),
-                sets=known_sets,
+                sets=different,
             )
             for u, value in enumerate(pairs.present(names))
         ]
-
-    def _codes(self, variable: str, names: tuple[str, ...]) -> np.ndarray:
-        """int64 [n]: index into `names` at the sites of the variable, -1 elsewhere."""
-        return places(self.fit.labels[variable], names)
 
 
 class Effect(NamedTuple):

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from raysae.falsification.metrics import causal
 from raysae.stages.court import Court
 from raysae.stages.ingest import WORLDS
 from raysae.stages.seal import pair_seed
@@ -16,6 +18,26 @@ from raysae.worlds.interchange import Said
 HOPELESS_DRAWS = 2
 """Matched sets where no unit can be coherent, whatever its null: not even the supervised edit does the task, or that of
 a null's latents is too far from it."""
+
+
+class DrawnSets(NamedTuple):
+    """Matched sets of the latents of one variable, each to be tried once."""
+
+    distinct: np.ndarray
+    """int64 [s, c]"""
+    place: np.ndarray
+    """int64 [draws], that of each draw among them"""
+    different: int | None
+    """`Unit.sets`: null where so few were drawn that their number says nothing."""
+
+
+def drawn_sets(
+    rates: np.ndarray, chosen: Sequence[int], draws: int, seed: int, alive: np.ndarray, sizes: np.ndarray, able: bool
+) -> DrawnSets:
+    """`causal.matched_sets`, or a few of them where no unit is `able` to be coherent."""
+    sets = causal.matched_sets(rates, chosen, draws if able else HOPELESS_DRAWS, seed, alive, sizes)
+    distinct, place = causal.different(sets)
+    return DrawnSets(distinct, place, len(distinct) if able else None)
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from raysae.falsification.metrics.matching import permuted_rows
 from raysae.stages.capture import MAIN
 from raysae.stages.court import PERMUTED, Court, Examination
 from raysae.stages.exhibits.base import Plain
-from raysae.stages.exhibits.pairs import HOPELESS_DRAWS
+from raysae.stages.exhibits.pairs import drawn_sets
 from raysae.stages.measure import Sample, by_variable
 from raysae.stages.seal import pair_seed
 from raysae.stages.states import truth
@@ -96,11 +96,10 @@ class StateEdits:
         chosen = self._choose(self.fit.values[:, register], names)
         mine = self.fit.values[:, register] > ELSEWHERE
         rates = (exam.fit_latents[torch.from_numpy(mine)] > 0).double().mean(dim=0).numpy()
-        able = ceiling.max() >= CEILING_J
         sizes = causal.step_sizes(h_base, h_source, self.W_dec)
-        sets = causal.matched_sets(rates, chosen, draws if able else HOPELESS_DRAWS, seed, exam.alive.numpy(), sizes)
-        distinct, place = causal.different(sets)
-        matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in distinct], axis=1)[:, place]
+        able = bool(ceiling.max() >= CEILING_J)
+        sets = drawn_sets(rates, chosen, draws, seed, exam.alive.numpy(), sizes, able)
+        matched = np.stack([measure(read(torch.from_numpy(taken))) for taken in sets.distinct], axis=1)[:, sets.place]
         latents = torch.tensor(chosen, dtype=torch.int64)
         edit = causal.interchange(h_base, h_source, self.W_dec, latents)
         j, direction = measure(read(latents)), measure(causal.random_direction(edit, seed) @ self.reader)
@@ -108,7 +107,7 @@ class StateEdits:
         def unit(u: int, value: str, success: np.ndarray) -> causal.Unit:
             return causal.Unit(
                 variable, value, pairs.values.count(value), float(success[u]), float(ceiling[u]),
-                tuple(matched[u].tolist()), float(direction[u]), sets=len(distinct) if able else None,
+                tuple(matched[u].tolist()), float(direction[u]), sets=sets.different,
             )  # fmt: skip
 
         real = [unit(u, value, j) for u, value in enumerate(values)]
